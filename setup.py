@@ -30,6 +30,7 @@ PACKAGED_FILES = {
     "csrc/runtime/gxu_runtime.h": "gxu/include/gxu_runtime.h",
     "csrc/runtime/host/gxu_host_kernel.h": "gxu/include/gxu_host_kernel.h",
     "examples/sentences.txt": "gxu/share/sentences.txt",
+    "examples/queries.txt": "gxu/share/queries.txt",
 }
 
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
@@ -52,8 +53,8 @@ os.environ.setdefault("MAX_JOBS", str(default_jobs()))
 class RuntimeLibrary(Extension):
     """A shared library without Python or torch in it, placed in the package under its plain file name."""
 
-    compile_args = ["-std=c++20", "-O3", "-g1", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-pthread", *WARNINGS]
-    link_args = ["-shared", "-fopenmp", "-pthread", "-ldl", "-Wl,--no-undefined"]
+    compile_args = ("-std=c++20", "-O3", "-g1", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-pthread", *WARNINGS)
+    link_args = ("-shared", "-fopenmp", "-pthread", "-ldl", "-Wl,--no-undefined")
 
 
 class Build(BuildExtension):
