@@ -1,0 +1,186 @@
+#include "launch.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <utility>
+
+#include "api.h"
+#include "device.h"
+#include "module.h"
+#include "parallel.h"
+#include "scratch.h"
+#include "stream.h"
+
+namespace gxu::host {
+namespace {
+
+// Starting the team costs about 2 microseconds, in which one core does some ten thousand scalar operations: a launch
+// with less work than this is faster on the calling thread alone.
+constexpr uint64_t kSerialWork = 16384;
+// Pieces of the grid a thread gets on average: enough to even out programs of different length.
+constexpr int64_t kPiecesPerThread = 8;
+// Leaves room for the counter to run past the end by one piece a thread.
+constexpr uint64_t kMaxPrograms = uint64_t{1} << 62;
+
+struct RunningKernel {
+  const KernelLaunch& launch;
+  Device& device;
+};
+
+// The kernel whose programs the calling thread is running, for assert_fail.
+thread_local const RunningKernel* running_kernel = nullptr;
+
+void record_kernel_failure(const RunningKernel& running, const char* message) {
+  running.device.record_failure(
+      format_text("kernel '%s' failed: %s", running.launch.function->name.c_str(), message));
+}
+
+void assert_fail(const char* message) {
+  if (running_kernel != nullptr) record_kernel_failure(*running_kernel, message != nullptr ? message : "assertion");
+}
+
+void print_line(const char* text) {
+  static std::mutex* mutex = new std::mutex;
+  std::lock_guard lock(*mutex);
+  std::fputs(text, stdout);
+  std::fputc('\n', stdout);
+  std::fflush(stdout);
+}
+
+constexpr gxuHostServices kServices = {sizeof(gxuHostServices), assert_fail, print_line};
+
+// One thread's share: asks `next_piece` for ranges of programs until there are none.
+template <typename NextPiece>
+void run_pieces(const RunningKernel& running, NextPiece next_piece) {
+  const KernelLaunch& launch = running.launch;
+  const Function& function = *launch.function;
+  try {
+    void* scratch = thread_scratch(function.scratch_bytes);
+    running_kernel = &running;
+    for (int64_t begin, end; next_piece(begin, end);) {
+      function.entry(launch.params.data(), &launch.grid, begin, end, scratch, &kServices);
+    }
+    running_kernel = nullptr;
+  } catch (const std::bad_alloc&) {
+    record_kernel_failure(running, format_text("no memory for %llu bytes of scratch a thread",
+                                               static_cast<unsigned long long>(function.scratch_bytes))
+                                       .c_str());
+  }
+}
+
+bool runs_on_one_thread(const KernelLaunch& launch, int threads) {
+  const uint64_t work = launch.function->work_per_program;
+  return launch.programs == 1 || threads == 1 ||
+         (work != 0 && static_cast<uint64_t>(launch.programs) <= (kSerialWork - 1) / work);
+}
+
+}  // namespace
+
+void run_kernel(const KernelLaunch& launch, Device& device) {
+  const RunningKernel running{launch, device};
+  const int64_t programs = launch.programs;
+  const int threads = team_size();
+  if (runs_on_one_thread(launch, threads)) {
+    bool taken = false;
+    run_pieces(running, [&](int64_t& begin, int64_t& end) {
+      begin = 0;
+      end = programs;
+      return !std::exchange(taken, true);
+    });
+    return;
+  }
+  const bool ordered = (launch.function->flags & GXU_HOST_KERNEL_ORDERED) != 0;
+  const int64_t piece = ordered ? 1 : std::max<int64_t>(1, programs / (threads * kPiecesPerThread));
+  std::atomic<int64_t> next{0};
+  auto body = [&] {
+    run_pieces(running, [&](int64_t& begin, int64_t& end) {
+      begin = next.fetch_add(piece, std::memory_order_relaxed);
+      end = std::min(begin + piece, programs);
+      return begin < programs;
+    });
+  };
+  run_team(body);
+}
+
+namespace {
+
+int64_t count_programs(const Function& function, unsigned int x, unsigned int y, unsigned int z) {
+  if (x == 0 || y == 0 || z == 0) {
+    fail(gxuErrorInvalidValue, "kernel '%s': the grid (%u, %u, %u) has a zero dimension; skip the launch instead",
+         function.name.c_str(), x, y, z);
+  }
+  const uint64_t plane = uint64_t{x} * y;
+  if (plane > kMaxPrograms / z) {
+    fail(gxuErrorInvalidValue, "kernel '%s': the grid (%u, %u, %u) has more than 2^62 programs", function.name.c_str(),
+         x, y, z);
+  }
+  return static_cast<int64_t>(plane * z);
+}
+
+// The engine runs a program as one thread whatever its block is, but a block that no device could run is an error.
+void check_block(const Function& function, unsigned int x, unsigned int y, unsigned int z) {
+  constexpr uint64_t kMaxThreads = 1024;
+  if (x == 0 || y == 0 || z == 0 || x > kMaxThreads || y > kMaxThreads || z > kMaxThreads ||
+      uint64_t{x} * y * z > kMaxThreads) {
+    fail(gxuErrorInvalidValue, "kernel '%s': the block (%u, %u, %u) must have 1 to %llu threads", function.name.c_str(),
+         x, y, z, static_cast<unsigned long long>(kMaxThreads));
+  }
+}
+
+void copy_params(const Function& function, void** values, uint64_t* slots) {
+  const size_t count = function.param_sizes.size();
+  if (count == 0) return;
+  if (values == nullptr) {
+    fail(gxuErrorInvalidValue, "kernel '%s' has %zu parameters but kernel_params is NULL", function.name.c_str(), count);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    if (values[i] == nullptr) {
+      fail(gxuErrorInvalidValue, "kernel '%s': kernel_params[%zu] of %zu is NULL", function.name.c_str(), i, count);
+    }
+    slots[i] = 0;
+    switch (function.param_sizes[i]) {  // constant sizes, so that each copy is one instruction
+      case 1:
+        std::memcpy(&slots[i], values[i], 1);
+        break;
+      case 2:
+        std::memcpy(&slots[i], values[i], 2);
+        break;
+      case 4:
+        std::memcpy(&slots[i], values[i], 4);
+        break;
+      default:
+        std::memcpy(&slots[i], values[i], 8);
+        break;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace gxu::host
+
+using namespace gxu::host;
+
+gxuError_t gxuLaunchKernel(gxuFunction_t function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
+                           unsigned int block_x, unsigned int block_y, unsigned int block_z,
+                           unsigned int shared_memory_bytes, gxuStream_t stream, void** kernel_params) {
+  (void)shared_memory_bytes;  // a kernel of this engine takes its memory from its scratch block
+  return api([&] {
+    forbid_in_host_function("gxuLaunchKernel");
+    const Function& kernel = resolve_function(function);
+    Stream& target = resolve_current_stream(stream, "gxuLaunchKernel");
+    const int64_t programs = count_programs(kernel, grid_x, grid_y, grid_z);
+    check_block(kernel, block_x, block_y, block_z);
+    KernelLaunch launch{&kernel,
+                        {grid_x, grid_y, grid_z},
+                        programs,
+                        team_size(),
+                        KernelParams(static_cast<uint32_t>(kernel.param_sizes.size()))};
+    copy_params(kernel, kernel_params, launch.params.data());
+    target.order_with_default_stream();
+    target.enqueue(std::move(launch));
+  });
+}

@@ -1,0 +1,229 @@
+#include "memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <new>
+#include <shared_mutex>
+
+#include "api.h"
+#include "device.h"
+#include "stream.h"
+
+namespace gxu::host {
+namespace {
+
+// From this size on a block is mapped on its own, aligned for huge pages and advised to use them.
+constexpr size_t kLargeBytes = size_t{2} << 20;
+constexpr size_t kPageBytes = 4096;
+// What CUDA promises for every allocation; a multiple of the widest vector.
+constexpr size_t kSmallAlignment = 256;
+
+struct AllocationMap {
+  std::shared_mutex mutex;
+  std::map<uintptr_t, Allocation> blocks;  // by base
+};
+
+// Leaked on purpose: memory may be freed while static destructors run.
+AllocationMap& allocation_map() {
+  static AllocationMap* map = new AllocationMap;
+  return *map;
+}
+
+size_t reserved_bytes(size_t size) {
+  const size_t unit = size >= kLargeBytes ? kPageBytes : kSmallAlignment;
+  if (size > SIZE_MAX - unit) return SIZE_MAX;
+  return (size + unit - 1) / unit * unit;
+}
+
+// Maps `reserved` bytes aligned to kLargeBytes, or returns nullptr.
+void* map_large(size_t reserved) {
+  const size_t padded = reserved + kLargeBytes;
+  if (padded < reserved) return nullptr;
+  void* mapped = mmap(nullptr, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  const uintptr_t start = reinterpret_cast<uintptr_t>(mapped);
+  const uintptr_t base = (start + kLargeBytes - 1) / kLargeBytes * kLargeBytes;
+  if (base > start) munmap(mapped, base - start);
+  const uintptr_t end = base + reserved;
+  if (start + padded > end) munmap(reinterpret_cast<void*>(end), start + padded - end);
+  void* block = reinterpret_cast<void*>(base);
+  madvise(block, reserved, MADV_HUGEPAGE);  // only a hint: a kernel without huge pages refuses it
+  return block;
+}
+
+void* take_block(size_t reserved) {
+  return reserved >= kLargeBytes ? map_large(reserved) : std::aligned_alloc(kSmallAlignment, reserved);
+}
+
+void return_block(void* block, size_t reserved) {
+  if (reserved >= kLargeBytes) {
+    munmap(block, reserved);
+  } else {
+    std::free(block);
+  }
+}
+
+void* allocate(size_t size, gxuMemoryType type, int device) {
+  const size_t reserved = reserved_bytes(size);
+  void* block = take_block(reserved);
+  if (block == nullptr) return nullptr;
+  const uintptr_t base = reinterpret_cast<uintptr_t>(block);
+  try {
+    AllocationMap& map = allocation_map();
+    std::unique_lock lock(map.mutex);
+    map.blocks.emplace(base, Allocation{base, size, type, device, reserved});
+  } catch (const std::bad_alloc&) {
+    return_block(block, reserved);
+    throw;
+  }
+  return block;
+}
+
+const char* type_name(gxuMemoryType type) { return type == gxuMemoryTypeDevice ? "device" : "pinned host"; }
+
+// The allocation that starts at `pointer` and has the type that `function` frees; throws otherwise.
+Allocation find_to_free(void* pointer, gxuMemoryType type, const char* function) {
+  const std::optional<Allocation> found = find_allocation(pointer);
+  if (!found) {
+    fail(gxuErrorInvalidValue, "%s: %p is not in a live allocation (freed twice, or not from this runtime?)", function,
+         pointer);
+  }
+  if (found->base != reinterpret_cast<uintptr_t>(pointer)) {
+    fail(gxuErrorInvalidValue, "%s: %p lies inside the allocation of %zu bytes at %p: free that address instead",
+         function, pointer, found->size, reinterpret_cast<void*>(found->base));
+  }
+  if (found->type != type) {
+    fail(gxuErrorInvalidValue, "%s: %p is %s memory: free it with %s", function, pointer, type_name(found->type),
+         found->type == gxuMemoryTypeDevice ? "gxuFree" : "gxuFreeHost");
+  }
+  return *found;
+}
+
+// Takes the block out of the map; false when another thread did so first.
+bool forget(const Allocation& allocation) {
+  AllocationMap& map = allocation_map();
+  std::unique_lock lock(map.mutex);
+  return map.blocks.erase(allocation.base) == 1;
+}
+
+void free_block(void* pointer, gxuMemoryType type, const char* function) {
+  forbid_in_host_function(function);
+  const Allocation allocation = find_to_free(pointer, type, function);
+  if (type == gxuMemoryTypeDevice) {
+    device_at(allocation.device).drain();
+  } else {
+    drain_all_devices();
+  }
+  if (!forget(allocation)) fail(gxuErrorInvalidValue, "%s: %p was freed by another thread", function, pointer);
+  return_block(pointer, allocation.reserved);
+  if (type == gxuMemoryTypeDevice) device_at(allocation.device).discharge(allocation.reserved);
+}
+
+uint64_t free_memory(const Device& device) {
+  return std::min(device.memory_limit() - device.memory_used(), available_memory());
+}
+
+[[noreturn]] void fail_out_of_memory(const Device& device, size_t size) {
+  fail(gxuErrorOutOfMemory,
+       "tried to allocate %zu bytes on device %d: %llu bytes are free, the limit is %llu bytes (GXU_MEMORY_LIMIT)",
+       size, device.index(), static_cast<unsigned long long>(free_memory(device)),
+       static_cast<unsigned long long>(device.memory_limit()));
+}
+
+}  // namespace
+
+std::optional<Allocation> find_allocation(const void* pointer) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
+  AllocationMap& map = allocation_map();
+  std::shared_lock lock(map.mutex);
+  auto next = map.blocks.upper_bound(address);
+  if (next == map.blocks.begin()) return std::nullopt;
+  const Allocation& candidate = std::prev(next)->second;
+  if (address - candidate.base >= candidate.size) return std::nullopt;
+  return candidate;
+}
+
+std::optional<Allocation> find_range(const void* pointer, size_t size, const char* name) {
+  const std::optional<Allocation> found = find_allocation(pointer);
+  if (found) {
+    const size_t offset = reinterpret_cast<uintptr_t>(pointer) - found->base;
+    if (size > found->size - offset) {
+      fail(gxuErrorInvalidValue, "%s: %zu bytes at offset %zu leave the allocation of %zu bytes", name, size, offset,
+           found->size);
+    }
+  }
+  return found;
+}
+
+}  // namespace gxu::host
+
+using namespace gxu::host;
+
+gxuError_t gxuMalloc(void** pointer, size_t size) {
+  return api([&] {
+    require_argument(pointer, "pointer");
+    *pointer = nullptr;
+    if (size == 0) return;
+    Device& device = current_device();
+    const size_t reserved = reserved_bytes(size);
+    if (!device.charge(reserved)) fail_out_of_memory(device, size);
+    try {
+      *pointer = allocate(size, gxuMemoryTypeDevice, device.index());
+    } catch (...) {
+      device.discharge(reserved);
+      throw;
+    }
+    if (*pointer == nullptr) {
+      device.discharge(reserved);
+      fail_out_of_memory(device, size);
+    }
+  });
+}
+
+gxuError_t gxuFree(void* pointer) {
+  return api([&] {
+    if (pointer != nullptr) free_block(pointer, gxuMemoryTypeDevice, "gxuFree");
+  });
+}
+
+gxuError_t gxuMallocHost(void** pointer, size_t size) {
+  return api([&] {
+    require_argument(pointer, "pointer");
+    *pointer = nullptr;
+    if (size == 0) return;
+    *pointer = allocate(size, gxuMemoryTypeHost, current_device().index());
+    if (*pointer == nullptr) fail(gxuErrorOutOfMemory, "tried to allocate %zu bytes of pinned host memory", size);
+  });
+}
+
+gxuError_t gxuFreeHost(void* pointer) {
+  return api([&] {
+    if (pointer != nullptr) free_block(pointer, gxuMemoryTypeHost, "gxuFreeHost");
+  });
+}
+
+gxuError_t gxuMemGetInfo(size_t* free, size_t* total) {
+  return api([&] {
+    require_argument(free, "free");
+    require_argument(total, "total");
+    const Device& device = current_device();
+    *free = free_memory(device);
+    *total = device.memory_limit();
+  });
+}
+
+gxuError_t gxuPointerGetAttributes(gxuPointerAttributes* attributes, const void* pointer) {
+  return api([&] {
+    require_argument(attributes, "attributes");
+    const std::optional<Allocation> found = find_allocation(pointer);
+    if (found) {
+      *attributes = {found->type, found->device, reinterpret_cast<void*>(found->base), found->size};
+    } else {
+      *attributes = {gxuMemoryTypeUnregistered, -1, nullptr, 0};
+    }
+  });
+}

@@ -1,0 +1,26 @@
+// Device and pinned host memory, and the map of live allocations.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "../gxu_runtime.h"
+
+namespace gxu::host {
+
+struct Allocation {
+  uintptr_t base;
+  size_t size;  // bytes asked for
+  gxuMemoryType type;
+  int device;
+  size_t reserved;  // bytes taken from the system and, for device memory, from the device's budget
+};
+
+// The live allocation that holds `pointer` (its first byte to its last).
+std::optional<Allocation> find_allocation(const void* pointer);
+
+// As find_allocation; throws gxuErrorInvalidValue when the range [pointer, pointer + size) leaves its allocation.
+std::optional<Allocation> find_range(const void* pointer, size_t size, const char* name);
+
+}  // namespace gxu::host

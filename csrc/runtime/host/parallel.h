@@ -1,0 +1,32 @@
+// The thread team that kernels and large copies run on.
+//
+// OpenMP, because PyTorch's CPU operators use it too: a process then has one pool of threads, not two that fight over
+// the cores. Built with GXU_NO_OPENMP it is std::thread instead, for the thread sanitizer, which does not understand
+// libgomp's barriers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace gxu::host {
+
+// Threads that a parallel region started by the calling thread gets; 1 inside a parallel region.
+int team_size();
+
+// Sets team_size() of the calling thread. For the engine's own threads only.
+void set_team_size(int threads);
+
+// Runs body(argument) once on every thread of the team and waits for all. `body` must not throw.
+void run_team(void (*body)(void* argument), void* argument);
+
+template <typename Body>
+void run_team(Body& body) {
+  run_team([](void* argument) { (*static_cast<Body*>(argument))(); }, &body);
+}
+
+// memmove and memset that use the team where that pays.
+void copy_bytes(void* dst, const void* src, size_t size);
+void fill_bytes(void* dst, int value, size_t size);
+
+}  // namespace gxu::host

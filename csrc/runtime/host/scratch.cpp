@@ -1,0 +1,43 @@
+#include "scratch.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+namespace gxu::host {
+namespace {
+
+std::atomic<uint64_t> total_bytes{0};
+
+struct Scratch {
+  void* memory = nullptr;
+  size_t size = 0;
+
+  void release() {
+    std::free(memory);
+    total_bytes.fetch_sub(size, std::memory_order_relaxed);
+    memory = nullptr;
+    size = 0;
+  }
+  ~Scratch() { release(); }
+};
+
+}  // namespace
+
+void* thread_scratch(size_t size) {
+  thread_local Scratch scratch;
+  if (size > scratch.size) {
+    scratch.release();
+    constexpr size_t kStep = 4096;  // a power of two and a multiple of 64
+    const size_t rounded = (size + kStep - 1) / kStep * kStep;
+    scratch.memory = std::aligned_alloc(64, rounded);
+    if (scratch.memory == nullptr) throw std::bad_alloc();
+    scratch.size = rounded;
+    total_bytes.fetch_add(rounded, std::memory_order_relaxed);
+  }
+  return size == 0 ? nullptr : scratch.memory;
+}
+
+uint64_t scratch_bytes_in_use() { return total_bytes.load(std::memory_order_relaxed); }
+
+}  // namespace gxu::host

@@ -1,0 +1,86 @@
+#include "ticker.h"
+
+#include <chrono>
+#include <thread>
+
+#include "device.h"
+#include "stream.h"
+
+namespace gxu::host {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kTick = 500us;
+// How long the ticker stays awake without activity: waking it costs the enqueuer a system call.
+constexpr auto kLinger = 50ms;
+// How long exit waits for a record that an executor thread is in the middle of.
+constexpr auto kExitPatience = 2s;
+
+std::atomic<int> background_threads{0};
+std::atomic<bool> stopping{false};
+
+}  // namespace
+
+Ticker& ticker() {
+  static Ticker* instance = new Ticker;  // leaked: its thread outlives static destruction
+  return *instance;
+}
+
+void Ticker::start() {
+  std::thread([this] { main(); }).detach();
+}
+
+void Ticker::main() {
+  auto last_activity = std::chrono::steady_clock::now();
+  for (;;) {
+    if (tick_all()) {
+      last_activity = std::chrono::steady_clock::now();
+    } else if (std::chrono::steady_clock::now() - last_activity > kLinger) {
+      park();
+      last_activity = std::chrono::steady_clock::now();
+    }
+    std::this_thread::sleep_for(kTick);
+  }
+}
+
+bool Ticker::tick_all() {
+  bool active = false;
+  for (int i = 0; i < device_count(); ++i) {
+    for (Stream* stream : device_at(i).live_streams()) active |= stream->tick();
+  }
+  return active;
+}
+
+void Ticker::park() {
+  parked_.store(true, std::memory_order_seq_cst);
+  // A record that was enqueued before parked_ was set is seen here; a later one calls unpark().
+  if (tick_all()) {
+    parked_.store(false, std::memory_order_relaxed);
+    return;
+  }
+  std::unique_lock lock(mutex_);
+  wakeup_.wait(lock, [this] { return !parked_.load(std::memory_order_relaxed); });
+}
+
+void Ticker::unpark() {
+  std::lock_guard lock(mutex_);
+  parked_.store(false, std::memory_order_relaxed);
+  wakeup_.notify_one();
+}
+
+BackgroundWork::BackgroundWork() { background_threads.fetch_add(1, std::memory_order_seq_cst); }
+
+BackgroundWork::~BackgroundWork() { background_threads.fetch_sub(1, std::memory_order_seq_cst); }
+
+bool BackgroundWork::may_continue() const { return !stopping.load(std::memory_order_seq_cst); }
+
+void stop_background_work() {
+  stopping.store(true, std::memory_order_seq_cst);
+  const auto deadline = std::chrono::steady_clock::now() + kExitPatience;
+  while (background_threads.load(std::memory_order_seq_cst) != 0 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(100us);
+  }
+}
+
+}  // namespace gxu::host

@@ -1,0 +1,50 @@
+// Progress for work that nobody waits for.
+//
+// One thread looks at all streams every half millisecond while there is activity, and parks when there was none for
+// a while. It never executes work itself: it wakes the executor thread of a stream whose oldest record has waited
+// for a whole tick.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+
+namespace gxu::host {
+
+class Ticker {
+ public:
+  void start();
+
+  // Called after every enqueue. Costs one load unless the ticker is parked.
+  void notice_work() {
+    if (parked_.load(std::memory_order_seq_cst)) [[unlikely]] {
+      unpark();
+    }
+  }
+
+ private:
+  void main();
+  bool tick_all();
+  void park();
+  void unpark();
+
+  std::atomic<bool> parked_{false};
+  std::mutex mutex_;
+  std::condition_variable wakeup_;
+};
+
+Ticker& ticker();
+
+// Marks the time in which an executor thread runs records, so that exit can wait for it.
+class BackgroundWork {
+ public:
+  BackgroundWork();
+  ~BackgroundWork();
+  BackgroundWork(const BackgroundWork&) = delete;
+  bool may_continue() const;
+};
+
+// Lets executor threads finish their current record and start no other; waits a bounded time for that. For exit.
+void stop_background_work();
+
+}  // namespace gxu::host
