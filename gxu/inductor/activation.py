@@ -1,0 +1,95 @@
+"""When gxu registers itself with Dynamo and Inductor: as soon as either is imported, and not before.
+
+`import torch` autoloads gxu long before anybody compiles anything, so importing Dynamo or Inductor there would cost a
+second. Inductor's own discovery (it reads `torch.gxu.Scheduling` and three more names) comes too late for what Dynamo
+asks first, and it drops the cache identity. `install` therefore watches for the import of the two modules that come
+first in each: registration runs right after their body, as if they ended with `import gxu`.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+log = logging.getLogger(__name__)
+
+
+def _register_device_interface() -> None:
+    from gxu.inductor.device_interface import register_device_interface
+
+    register_device_interface()
+
+
+def _register_inductor() -> None:
+    from gxu.inductor.registration import register
+
+    register()
+
+
+#: Module whose import triggers a registration, and the registration.
+_TRIGGERS: dict[str, Callable[[], None]] = {
+    "torch._dynamo.device_interface": _register_device_interface,
+    "torch._inductor.compile_fx": _register_inductor,
+}
+
+
+def _run(name: str) -> None:
+    """Registers for the module `name`; a failure is logged, because it must not break compilation for other devices."""
+    try:
+        _TRIGGERS[name]()
+    except Exception:
+        log.exception("gxu could not register itself after the import of %s: torch.compile will not work on gxu", name)
+
+
+class _RegistrationFinder(importlib.abc.MetaPathFinder):
+    """Finds the trigger modules as Python would, and has their loader run the registration after the module's body."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in _TRIGGERS:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            _run(fullname)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+_finder = _RegistrationFinder()
+
+
+def discovered(name: str) -> type:
+    """The class that Inductor's automatic discovery reads from `torch.gxu` under this name.
+
+    RuntimeError where gxu cannot be registered: discovery takes that as "no such device", and other devices compile on.
+    """
+    try:
+        from gxu.inductor.registration import DISCOVERED
+    except Exception as error:
+        log.exception("gxu could not import its Inductor backend: torch.compile will not work on gxu")
+        raise RuntimeError(f"torch.gxu.{name} is not available: {error}") from error
+    return DISCOVERED[name]
+
+
+#: The names that Inductor reads: the device module's `__getattr__` answers them with `discovered`.
+DISCOVERED_NAMES = ("Scheduling", "PythonWrapperCodegen", "CppWrapperCodegen", "WrapperFxCodegen")
+
+
+def install() -> None:
+    """Registers with whatever of Dynamo and Inductor is already imported, and arranges it for the rest. Idempotent."""
+    for name in _TRIGGERS:
+        if name in sys.modules:
+            _run(name)
+    if _finder not in sys.meta_path:
+        sys.meta_path.insert(0, _finder)

@@ -1,0 +1,89 @@
+"""Inductor's autotuner for gxu: torch's, with a launcher that goes straight to the runtime.
+
+The launcher that torch generates calls Triton's: through `CompiledKernel.launch_metadata` (Triton's hook chains are
+always true), nine leading arguments and all the constants of the kernel. After the first launch it is replaced by one
+that passes what the kernel reads, and nothing else, to `gxu._C.launch`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch._inductor.runtime.triton_compat import knobs
+from torch._inductor.runtime.triton_heuristics import (
+    CachingAutotuner,
+    GridExpr,
+    get_constexprs,
+)
+
+
+def _launch_hooks() -> list[Any]:
+    """Triton's launch hooks, as one list per chain: a kernel with hooks takes the long way."""
+    if knobs is None:
+        return []
+    chains = (knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook)
+    return [chain.calls for chain in chains if hasattr(chain, "calls")]
+
+
+def _grid(result: Any, names: list[str]) -> tuple[list[str], str]:
+    """Statements and argument list of a launch's grid: constants where every extent is known at compile time."""
+    grid = GridExpr.from_meta(result.inductor_meta, result.config)
+    numels = {f"{prefix}numel": value for prefix, value in result.inductor_meta.get("gxu_numels", {}).items()}
+    expressions = [grid.x_grid, grid.y_grid, grid.z_grid]
+    extents = [name for name in names if name.endswith("numel")]
+    if not grid.prefix and all(name in numels for name in extents):
+        try:
+            return [], ", ".join(str(eval(str(e), {"max": max}, dict(numels))) for e in expressions)
+        except NameError:
+            pass  # the grid reads another argument
+    return [*grid.prefix], ", ".join(str(e) for e in expressions)
+
+
+def build_launcher(result: Any, launcher: Any) -> Any | None:
+    """A launcher for the compiled kernel `result` that calls `gxu._C.launch`, or None where it needs Triton's own.
+
+    `launcher` is torch's, already loaded: it names the function handle, and holds what callers read from a launcher.
+    """
+    binary = result.kernel
+    signature = getattr(binary.run, "signature", None)
+    if signature is None or result.inductor_meta.get("store_cubin"):
+        return None
+    import gxu
+
+    fn = binary.src.fn
+    call_args, def_args, _ = result._get_arg_lists(fn.arg_names, get_constexprs(fn))
+    if len(signature) != len(call_args):
+        return None
+    passed = [(code, arg) for code, arg in zip(signature, call_args, strict=True) if code != "-"]
+    statements, grid = _grid(result, def_args)
+    arguments = "".join(f"{arg}, " for _, arg in passed)
+    body = [
+        "if enter_hooks or exit_hooks:",
+        f"    return with_hooks({''.join(f'{arg}, ' for arg in def_args)}stream=stream)",
+        *statements,
+        f"launch(function, {grid}, stream, signature, ({arguments}))",
+    ]
+    enter_hooks, exit_hooks = (*_launch_hooks(), [], [])[:2]
+    scope = {
+        "launch": gxu._C.launch,
+        "function": binary.function,
+        "signature": "".join(code for code, _ in passed),
+        "enter_hooks": enter_hooks,
+        "exit_hooks": exit_hooks,
+        "with_hooks": launcher,
+    }
+    source = f"def launcher({', '.join([*def_args, 'stream'])}):\n" + "\n".join(f"    {line}" for line in body)
+    exec(source, scope)
+    direct: Any = scope["launcher"]
+    direct.__dict__.update(launcher.__dict__)
+    return direct
+
+
+class GXUCachingAutotuner(CachingAutotuner):
+    """The autotuner of every kernel that Inductor generates for gxu: only its steady-state launcher differs."""
+
+    def _build_fast_launcher(self, launcher: Any) -> Any | None:
+        for result in self.compile_results:
+            if result.config is launcher.config:
+                return build_launcher(result, launcher)
+        return None

@@ -1,0 +1,181 @@
+"""Block sizes of the kernels that Inductor generates for gxu: pure functions of the problem and of the device.
+
+The rule of the device's bring-up guide is a grid of at most `max_grid_size` programs (48), or a multiple of it, with one
+warp each. The Triton backend turns a tile into loops, so a large block costs neither compile time nor registers: the
+blocks here are as large as that rule asks. Every block is a power of two, because `tl.arange` wants one.
+
+A problem is described by its `numels`, extents in elements keyed by Inductor's prefixes: x (fastest), y, z are the
+pointwise dimensions, r0_ and r1_ the reduced ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+#: Triton's limit on the elements of one tile.
+MAX_TILE_NUMEL = 1 << 20
+
+#: Largest block along each dimension. Code generation drops the mask of a dimension whose extent is a multiple of this.
+MAX_BLOCK: dict[str, int] = {"X": 1 << 20, "Y": 1 << 20, "Z": 1 << 20, "R0_": 1 << 17, "R1_": 1 << 17}
+
+#: Columns of a 2-D pointwise tile. Such tiles come from operands that are contiguous along different dimensions: the
+#: cache lines that one column step touches in the transposed operand (64 bytes each) must survive until the next row.
+TILE_COLUMNS = 256
+
+#: Columns and carried elements of a looped reduction whose reduced dimension is not the contiguous one.
+OUTER_COLUMNS = 128
+
+#: Elements carried through a looped reduction along the contiguous dimension: 32 KiB of fp32, most of an L1 cache.
+INNER_CARRIED = 8192
+
+
+@dataclass(frozen=True)
+class DeviceLimits:
+    """What the block sizes depend on, as `gxuDeviceProperties` reports it. Caches are in bytes."""
+
+    max_grid_size: int
+    preferred_num_warps: int
+    L1_cache_size: int
+    L2_cache_size: int
+    min_elements_per_program: int
+
+    def to_meta(self) -> dict[str, int]:
+        """As plain values, to be printed into a generated kernel."""
+        return asdict(self)
+
+    @staticmethod
+    def from_meta(meta: Mapping[str, int]) -> DeviceLimits:
+        return DeviceLimits(**meta)
+
+    @property
+    def has_grid_rule(self) -> bool:
+        """False: the device wants torch's own block sizes."""
+        return self.max_grid_size > 0
+
+
+def next_power_of_2(n: int) -> int:
+    return 1 << max(0, n - 1).bit_length()
+
+
+def ceildiv(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def split_evenly(numel: int, programs: int, limit: int) -> int:
+    """The smallest block, at most `limit`, that covers `numel` elements with at most `programs` programs.
+
+    Where `limit` does not allow that, the block (down to a 64th of the limit) whose last round of `programs` programs
+    is filled best: a grid that is nearly a multiple of `programs`.
+    """
+    block = next_power_of_2(ceildiv(numel, max(1, programs)))
+    if block <= limit:
+        return block
+    candidates = [limit >> shift for shift in range(7) if limit >> shift]
+
+    def idle_share(candidate: int) -> float:
+        grid = ceildiv(numel, candidate)
+        return ceildiv(grid, programs) * programs / grid
+
+    return min(candidates, key=idle_share)
+
+
+def pointwise(numels: Mapping[str, int], limits: DeviceLimits) -> dict[str, int]:
+    """Blocks of an elementwise kernel over x, (y, x) or (z, y, x)."""
+    x = max(1, numels["x"])
+    if set(numels) == {"x"}:
+        block = split_evenly(x, limits.max_grid_size, MAX_TILE_NUMEL)
+        return {"XBLOCK": min(max(block, limits.min_elements_per_program), next_power_of_2(x))}
+
+    y, z = max(1, numels["y"]), max(1, numels.get("z", 1))
+    x_block = min(TILE_COLUMNS, next_power_of_2(x))
+    y_limit = min(MAX_TILE_NUMEL // x_block, next_power_of_2(y))
+    # Programs that the columns and the outermost dimension already make leave fewer for the rows.
+    others = ceildiv(x, x_block) * z
+    y_block = split_evenly(y, max(1, limits.max_grid_size // others), y_limit)
+    y_block = min(max(y_block, limits.min_elements_per_program // x_block), y_limit)
+    blocks = {"XBLOCK": x_block, "YBLOCK": y_block}
+    # Rows in one block: whole rows leave the grid rule to the columns.
+    if ceildiv(y, y_block) == 1 and others > limits.max_grid_size and z == 1:
+        blocks["XBLOCK"] = split_evenly(x, limits.max_grid_size, min(MAX_TILE_NUMEL // y_block, next_power_of_2(x)))
+    if "z" in numels:
+        grid_xy = ceildiv(x, blocks["XBLOCK"]) * ceildiv(y, y_block)
+        z_limit = min(MAX_TILE_NUMEL // (blocks["XBLOCK"] * y_block), next_power_of_2(z))
+        blocks["ZBLOCK"] = split_evenly(z, max(1, limits.max_grid_size // grid_xy), max(1, z_limit))
+    return blocks
+
+
+def _outputs(numels: Mapping[str, int], programs: int, limit: int, columns: int = 1) -> dict[str, int]:
+    """Blocks of a reduction's output dimensions, x and possibly y: at most `programs` programs, at most `limit` elements
+    together, and at least `columns` along x."""
+    x = max(1, numels["x"])
+    x_block = min(max(split_evenly(x, programs, limit), columns), next_power_of_2(x))
+    if "y" not in numels:
+        return {"XBLOCK": x_block}
+    remaining = max(1, programs // ceildiv(x, x_block))
+    return {"XBLOCK": x_block, "YBLOCK": split_evenly(max(1, numels["y"]), remaining, max(1, limit // x_block))}
+
+
+def persistent_reduction(numels: Mapping[str, int], limits: DeviceLimits) -> dict[str, int]:
+    """Blocks of a reduction that holds whole rows (the kernel itself fixes the reduced blocks)."""
+    row = math.prod(next_power_of_2(n) for prefix, n in numels.items() if prefix.startswith("r"))
+    rows = numels["x"] * numels.get("y", 1)
+    worthwhile = rows * row // limits.min_elements_per_program
+    programs = max(1, min(limits.max_grid_size, worthwhile))
+    return _outputs(numels, programs, max(1, MAX_TILE_NUMEL // row))
+
+
+def reduction(numels: Mapping[str, int], limits: DeviceLimits, contiguous: bool) -> dict[str, int]:
+    """Blocks of a reduction that loops over its reduced dimensions.
+
+    `contiguous`: the reduced dimension is the contiguous one. Then a program takes few rows in long chunks; otherwise it
+    takes many columns, one step of the reduced dimension at a time, so that loads and accumulators are contiguous.
+    """
+    if contiguous:
+        blocks = _outputs(numels, limits.max_grid_size, limit=8)
+        carried = INNER_CARRIED
+    else:
+        blocks = _outputs(numels, limits.max_grid_size, limit=1024, columns=OUTER_COLUMNS)
+        carried = 0
+    for prefix in ("r0_", "r1_"):
+        if prefix in numels:
+            room = carried // math.prod(blocks.values())
+            blocks[prefix.upper() + "BLOCK"] = max(1, min(room, next_power_of_2(numels[prefix]), MAX_BLOCK[prefix.upper()]))
+    return blocks
+
+
+def fits_persistent(reduction_numel: int, limits: DeviceLimits) -> bool:
+    """Whether a row of so many elements is kept, not read again: two fp32 copies of it in half of the L2 cache."""
+    return next_power_of_2(reduction_numel) * 4 * 2 <= max(limits.L2_cache_size, 512 * 1024) // 2
+
+
+def reduction_split_factor(
+    reduction_numel: int, outputs: int, inner: bool, limits: DeviceLimits, min_elements_per_split: int
+) -> int:
+    """Into how many pieces each output's reduction is cut, so that few outputs still keep every program busy.
+
+    `inner`: the reduced dimension is the contiguous one. A piece has at least `min_elements_per_split` elements over all
+    the outputs that one program handles. Prefers a divisor of `reduction_numel`, which spares the kernel a mask.
+    """
+    outputs_per_program = 1 if inner else min(outputs, OUTER_COLUMNS)
+    programs = ceildiv(outputs, outputs_per_program)
+    wanted = limits.max_grid_size // programs
+    affordable = reduction_numel * outputs_per_program // min_elements_per_split
+    split = min(wanted, affordable)
+    if split <= 1:
+        return 1
+    divisors = [s for s in range(split, split // 2, -1) if reduction_numel % s == 0]
+    return divisors[0] if divisors else split
+
+
+def limits_of(properties: Any, min_elements_per_program: int) -> DeviceLimits:
+    """The limits that `torch.gxu.get_device_properties()` describes."""
+    return DeviceLimits(
+        max_grid_size=properties.max_grid_size,
+        preferred_num_warps=properties.preferred_num_warps,
+        L1_cache_size=properties.L1_cache_size,
+        L2_cache_size=properties.L2_cache_size,
+        min_elements_per_program=min_elements_per_program,
+    )

@@ -1,0 +1,86 @@
+"""What compiled code depends on beside the graph: gxu's sources, the runtime library, the processor.
+
+Inductor hashes nothing about a device that it does not know, so a cache could serve code of another driver or
+compiler. The identity enters the FX-graph key as the `uuid` of the device's custom pass.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch._inductor.custom_graph_pass import CustomGraphModulePass
+
+import gxu
+
+#: A library up to this size (bytes) is known by its contents, a larger one by its size and time of modification.
+_HASHED_LIBRARY_SIZE = 64 << 20
+
+
+def _sources_digest() -> str:
+    """Digest of the Python sources that generate or compile code."""
+    package = Path(gxu.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*(package / "inductor").rglob("*.py"), *(package / "triton").rglob("*.py")]):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def runtime_library() -> Path | None:
+    """The file that GXU_RUNTIME names, as csrc/torch/runtime.cpp resolves it; None if it is not there."""
+    name = os.environ.get("GXU_RUNTIME", "host")
+    bundled = {"host": "libgxu_runtime_host.so", "cuda": "libgxu_runtime_cuda.so"}.get(name)
+    path = Path(gxu.__file__).parent / "lib" / bundled if bundled else Path(name)
+    return path if path.is_file() else None
+
+
+def _library_identity(path: Path | None) -> str:
+    if path is None:
+        return "missing"
+    stat = path.stat()
+    if stat.st_size > _HASHED_LIBRARY_SIZE:
+        return f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@functools.cache
+def _processor() -> str:
+    """Model and instruction sets of the CPU, which the host engine's kernels are compiled for."""
+    wanted = ("model name", "flags", "Features", "CPU part")
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(line for line in lines if line.partition(":")[0].strip() in wanted)
+
+
+@functools.cache
+def identity() -> tuple[str, ...]:
+    """Everything that a cached graph for gxu depends on. Reads files only: the runtime stays unloaded."""
+    return (
+        f"sources:{_sources_digest()}",
+        f"runtime:{_library_identity(runtime_library())}",
+        f"abi:{gxu._C.ABI_VERSION}",
+        f"processor:{hashlib.sha256(_processor().encode()).hexdigest()}",
+        f"torch:{torch.__version__} triton:{triton.__version__}",
+    )
+
+
+class GXUBackendPass(CustomGraphModulePass):
+    """The device's custom pass: moves small constructors to the device, and carries the cache identity."""
+
+    def __call__(self, gm: torch.fx.GraphModule) -> None:
+        from torch._inductor.fx_passes.post_grad import ConstructorMoverPass
+
+        # Inductor runs this for `get_gpu_type()` only, which gxu is not.
+        ConstructorMoverPass("gxu", allow_inputs=False, allow_outputs=False)(gm.graph)
+
+    def uuid(self) -> Any:
+        return identity()

@@ -1,0 +1,106 @@
+"""The only patches of torch that gxu makes: what no registration function reaches.
+
+Each is idempotent, answers for gxu alone, names the upstream request that would make it unnecessary, and has a test in
+tests/test_compat.py that fails when the patched symbol changes. `apply` runs once Inductor is imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+DEVICE_TYPE = "gxu"
+
+_used = False
+
+
+def mark_used() -> None:
+    """Notes that code is being generated for gxu."""
+    global _used
+    _used = True
+
+
+def is_used() -> bool:
+    """Whether this process uses gxu: the device is initialised, or code was generated for it."""
+    return _used or torch.gxu.is_initialized()  # type: ignore[attr-defined]
+
+
+def _rebind(name: str, original: Any, replacement: Any) -> None:
+    """Rebinds `name` in every torch module that imported `original` under that name."""
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("torch.") and module is not None and vars(module).get(name) is original:
+            setattr(module, name, replacement)
+
+
+def patch_has_triton() -> None:
+    """`torch.utils._triton.has_triton` knows a fixed list of device types, and Inductor asks it before it generates
+    Triton code for any GPU-like device (pytorch#189138).
+
+    It has no device argument. The answer stays torch's own, unless that is False and the process uses gxu: a process
+    that only compiles for CPU sees no difference.
+    """
+    import torch.utils._triton as module
+
+    original: Any = module.has_triton
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def has_triton() -> bool:
+        return original() or is_used()
+
+    has_triton._gxu = True  # type: ignore[attr-defined]
+    has_triton.cache_clear = original.cache_clear  # type: ignore[attr-defined]
+    module.has_triton = has_triton  # type: ignore[assignment]
+    _rebind("has_triton", original, has_triton)
+
+
+def extend_gpu_types() -> None:
+    """`torch._inductor.utils.GPU_TYPES` decides who gets device guards and alignment assumptions (pytorch#189135).
+
+    Appending in place is a seam rather than a patch. `get_gpu_type()` picks one available member and asserts that there
+    is no other: it is asked first, and its cached answer, the one for the machine without gxu, stays. The freezing
+    passes trace their patterns on the first available member, so they keep the list as it was.
+    """
+    from torch._inductor import utils
+    from torch._inductor.fx_passes import freezing_patterns
+
+    if DEVICE_TYPE in utils.GPU_TYPES:
+        return
+    utils.get_gpu_type()
+    freezing_patterns.GPU_TYPES = list(utils.GPU_TYPES)
+    utils.GPU_TYPES.append(DEVICE_TYPE)
+
+
+def patch_reduction_split_factor() -> None:
+    """`InductorChoices.reduction_split_factor` thinks in threads per multiprocessor; Inductor takes one choices class
+    for all devices (pytorch#189137), so other devices are passed on to torch's own."""
+    from torch._inductor.choices import InductorChoices
+
+    from gxu.inductor import choices
+
+    original: Callable[..., int] = InductorChoices.reduction_split_factor
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def reduction_split_factor(
+        device: torch.device, reduction_numel_hint: int, numel_hint: int, inner_reduction: bool
+    ) -> int:
+        if device.type == DEVICE_TYPE and choices.device_limits(device).has_grid_rule:
+            return choices.reduction_split_factor(device, reduction_numel_hint, numel_hint, inner_reduction)
+        return original(device, reduction_numel_hint, numel_hint, inner_reduction)
+
+    reduction_split_factor._gxu = True  # type: ignore[attr-defined]
+    InductorChoices.reduction_split_factor = staticmethod(reduction_split_factor)  # type: ignore[method-assign]
+
+
+def apply() -> None:
+    """Applies every patch; a second call does nothing."""
+    extend_gpu_types()
+    patch_has_triton()
+    patch_reduction_split_factor()

@@ -1,0 +1,158 @@
+"""Launch configurations of Triton kernels on gxu: torch._inductor.runtime.triton_heuristics under this device's rules.
+
+Every kernel that Inductor generates for gxu imports this module under the name `triton_heuristics` and decorates itself
+with one of its functions. Each takes the arguments of torch's function of the same name and chooses one configuration
+from `gxu.inductor.block_sizes`; a device without a grid rule gets torch's own candidates. Everything that is not
+redefined here is torch's. Compile workers import this module too: it must not touch the runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch._inductor.runtime import triton_heuristics as upstream
+from torch._inductor.runtime.hints import ReductionHint
+from torch._inductor.runtime.triton_heuristics import HeuristicType
+from triton import Config
+
+from gxu.inductor import block_sizes
+from gxu.inductor.autotuner import GXUCachingAutotuner
+
+Decorator = Callable[[Any], Any]
+
+#: Keys that `gxu.inductor.scheduling.GXUTritonKernel` adds to a kernel's inductor_meta.
+LIMITS_KEY = "gxu_limits"
+NUMELS_KEY = "gxu_numels"
+CONTIGUOUS_KEY = "gxu_contiguous_reduction"
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(upstream, name)
+
+
+def _limits(inductor_meta: Mapping[str, Any]) -> block_sizes.DeviceLimits | None:
+    """The device's rule, as code generation recorded it; None where torch's own configurations are wanted."""
+    recorded = inductor_meta.get(LIMITS_KEY)
+    if recorded is None:
+        return None
+    limits = block_sizes.DeviceLimits.from_meta(recorded)
+    return limits if limits.has_grid_rule else None
+
+
+def _numels(size_hints: Mapping[str, int], inductor_meta: Mapping[str, Any]) -> dict[str, int]:
+    """Extents of the kernel's dimensions. Size hints are rounded up to powers of two; static extents are exact."""
+    exact = inductor_meta.get(NUMELS_KEY, {})
+    return {prefix: exact.get(prefix, hint) for prefix, hint in size_hints.items()}
+
+
+def _autotune(
+    blocks: dict[str, int],
+    limits: block_sizes.DeviceLimits,
+    size_hints: dict[str, int],
+    heuristic_type: HeuristicType,
+    triton_meta: dict[str, Any],
+    inductor_meta: dict[str, Any],
+    filename: str | None,
+) -> Decorator:
+    for key, block in (("min_xblock", "XBLOCK"), ("min_rblock", "R0_BLOCK")):
+        minimum = inductor_meta.pop(key, None)
+        if minimum is not None and block in blocks:
+            blocks[block] = max(blocks[block], minimum)
+    config = Config(blocks, num_warps=limits.preferred_num_warps or 1, num_stages=1)
+    return upstream.cached_autotune(
+        size_hints,  # type: ignore[arg-type]
+        [config],
+        triton_meta=triton_meta,
+        inductor_meta=inductor_meta,
+        heuristic_type=heuristic_type,
+        filename=filename,
+        caching_autotuner_cls=GXUCachingAutotuner,
+    )
+
+
+def pointwise(
+    size_hints: dict[str, int],
+    triton_meta: dict[str, Any],
+    tile_hint: Any = None,
+    filename: str | None = None,
+    min_elem_per_thread: int = 0,
+    inductor_meta: dict[str, Any] | None = None,
+    return_configs: bool = False,
+) -> Any:
+    """Elementwise kernels."""
+    inductor_meta = {} if inductor_meta is None else inductor_meta
+    limits = _limits(inductor_meta)
+    if limits is None or return_configs or "combo_grid_meta" in inductor_meta:
+        return upstream.pointwise(
+            size_hints, triton_meta, tile_hint, filename, min_elem_per_thread, inductor_meta, return_configs
+        )
+    blocks = block_sizes.pointwise(_numels(size_hints, inductor_meta), limits)
+    return _autotune(blocks, limits, size_hints, HeuristicType.POINTWISE, triton_meta, inductor_meta, filename)
+
+
+def reduction(
+    size_hints: dict[str, int],
+    reduction_hint: Any = False,
+    triton_meta: dict[str, Any] | None = None,
+    filename: str | None = None,
+    inductor_meta: dict[str, Any] | None = None,
+    return_configs: bool = False,
+) -> Any:
+    """Reductions that loop over the reduced dimension, and scans along it."""
+    assert triton_meta is not None
+    inductor_meta = {} if inductor_meta is None else inductor_meta
+    limits = _limits(inductor_meta)
+    if limits is None or return_configs or "combo_grid_meta" in inductor_meta:
+        return upstream.reduction(size_hints, reduction_hint, triton_meta, filename, inductor_meta, return_configs)
+    inductor_meta["reduction_hint"] = reduction_hint
+    contiguous = inductor_meta.get(CONTIGUOUS_KEY, reduction_hint == ReductionHint.INNER)
+    blocks = block_sizes.reduction(_numels(size_hints, inductor_meta), limits, contiguous)
+    return _autotune(blocks, limits, size_hints, HeuristicType.REDUCTION, triton_meta, inductor_meta, filename)
+
+
+def persistent_reduction(
+    size_hints: dict[str, int],
+    reduction_hint: Any = False,
+    triton_meta: dict[str, Any] | None = None,
+    filename: str | None = None,
+    inductor_meta: dict[str, Any] | None = None,
+    return_configs: bool = False,
+) -> Any:
+    """Reductions that hold the whole reduced dimension in the tile."""
+    assert triton_meta is not None
+    inductor_meta = {} if inductor_meta is None else inductor_meta
+    limits = _limits(inductor_meta)
+    if limits is None or return_configs or "combo_grid_meta" in inductor_meta or inductor_meta.get("RSPLIT_SIZE"):
+        return upstream.persistent_reduction(
+            size_hints, reduction_hint, triton_meta, filename, inductor_meta, return_configs
+        )
+    inductor_meta["reduction_hint"] = reduction_hint
+    blocks = block_sizes.persistent_reduction(_numels(size_hints, inductor_meta), limits)
+    if inductor_meta.get("no_x_dim"):
+        blocks["XBLOCK"] = 1
+    return _autotune(
+        blocks, limits, size_hints, HeuristicType.PERSISTENT_REDUCTION, triton_meta, inductor_meta, filename
+    )
+
+
+def foreach(
+    triton_meta: dict[str, Any], filename: str | None = None, inductor_meta: dict[str, Any] | None = None
+) -> Decorator:
+    """Horizontally fused kernels, whose block sizes are fixed in their source."""
+    inductor_meta = {} if inductor_meta is None else inductor_meta
+    limits = _limits(inductor_meta)
+    if limits is None:
+        return upstream.foreach(triton_meta, filename, inductor_meta)
+    return upstream.cached_autotune(
+        None,
+        [Config({}, num_warps=limits.preferred_num_warps or 1, num_stages=1)],
+        triton_meta=triton_meta,
+        inductor_meta=inductor_meta,
+        heuristic_type=HeuristicType.TEMPLATE,
+        filename=filename,
+        caching_autotuner_cls=GXUCachingAutotuner,
+    )
+
+
+__all__ = ["foreach", "persistent_reduction", "pointwise", "reduction"]

@@ -1,0 +1,41 @@
+"""Registers gxu with Inductor."""
+
+from __future__ import annotations
+
+from torch._inductor.codegen.common import register_backend_for_device
+from torch._inductor.codegen.wrapper_fxir import WrapperFxCodegen
+
+from gxu.inductor import benchmarking, compat, config, device_op_overrides, rng
+from gxu.inductor.cache_identity import GXUBackendPass
+from gxu.inductor.cpp_wrapper import GXUCppWrapper
+from gxu.inductor.device_interface import DEVICE_TYPE, register_device_interface
+from gxu.inductor.scheduling import GXUTritonScheduling
+from gxu.inductor.wrapper import GXUPythonWrapperCodegen
+
+#: The names that Inductor's automatic discovery reads from the device module, `torch.gxu`.
+DISCOVERED = {
+    "Scheduling": GXUTritonScheduling,
+    "PythonWrapperCodegen": GXUPythonWrapperCodegen,
+    "CppWrapperCodegen": GXUCppWrapper,
+    "WrapperFxCodegen": WrapperFxCodegen,
+}
+
+_backend_pass = GXUBackendPass()
+
+
+def register() -> None:
+    """Registers the device with Inductor. Idempotent; touches neither the runtime nor other devices."""
+    register_device_interface()
+    device_op_overrides.register()
+    register_backend_for_device(
+        DEVICE_TYPE,
+        GXUTritonScheduling,
+        GXUPythonWrapperCodegen,
+        GXUCppWrapper,
+        WrapperFxCodegen,
+        device_custom_pass=_backend_pass,
+        device_custom_config=config,  # type: ignore[arg-type]
+    )
+    benchmarking.register()
+    rng.register()
+    compat.apply()

@@ -1,0 +1,75 @@
+"""Kernel code generation for gxu: torch._inductor.codegen.triton with this device's heuristics."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import sympy
+from torch._inductor.codegen.simd_kernel_features import SIMDKernelFeatures
+from torch._inductor.codegen.triton import TritonKernel, TritonScheduling
+from torch._inductor.virtualized import V
+
+from gxu.inductor import block_sizes, choices
+from gxu.inductor.heuristics import CONTIGUOUS_KEY, LIMITS_KEY, NUMELS_KEY
+
+
+class GXUTritonKernel(TritonKernel):
+    """A Triton kernel whose decorator is `gxu.inductor.heuristics`', and which tells it what it needs to know."""
+
+    @classmethod
+    @lru_cache(None)  # noqa: B019  (one entry per class, as upstream)
+    def gen_common_triton_imports(cls) -> str:
+        return super().gen_common_triton_imports() + "\nfrom gxu.inductor import heuristics as triton_heuristics\n"
+
+    @classmethod
+    def inductor_meta_common(cls) -> dict[str, Any]:
+        limits = choices.device_limits(V.graph.get_current_device_or_throw())
+        return {**super().inductor_meta_common(), LIMITS_KEY: limits.to_meta()}
+
+    def inductor_meta_per_kernel(self) -> dict[str, Any]:
+        meta = super().inductor_meta_per_kernel()
+        meta[NUMELS_KEY] = self._static_numels()
+        if self.inside_reduction and not self.persistent_reduction:
+            meta[CONTIGUOUS_KEY] = choices.is_contiguous_reduction(self.features)
+        return meta
+
+    def _static_numels(self) -> dict[str, int]:
+        """Extents of the dimensions that are known now: size hints are rounded up to powers of two."""
+        numels = {prefix: V.graph.sizevars.simplify(numel) for prefix, numel in self.numels.items()}
+        return {prefix: int(numel) for prefix, numel in numels.items() if isinstance(numel, (int, sympy.Integer))}
+
+    def max_block(self, prefix: str) -> int:
+        # Inductor drops the mask of a dimension whose extent is a multiple of this: it must bound what
+        # gxu.inductor.block_sizes chooses, which is more than torch's own limit.
+        if self.fixed_config:
+            return self.fixed_config[f"{prefix.upper()}BLOCK"]
+        return block_sizes.MAX_BLOCK[prefix.upper()]
+
+    def should_use_persistent_reduction(self) -> bool:
+        device = V.graph.get_current_device_or_throw()
+        if not choices.device_limits(device).has_grid_rule:
+            return super().should_use_persistent_reduction()
+        return self.inside_reduction and choices.should_use_persistent_reduction(self.features, device)
+
+    def should_use_cooperative_reduction(self) -> bool:
+        # Programs may run one after another on one thread: they must never wait for each other.
+        return False
+
+
+class GXUTritonScheduling(TritonScheduling):
+    """Schedules and generates `GXUTritonKernel`s."""
+
+    kernel_type: type[Any] = GXUTritonKernel
+
+    def create_kernel_choices(  # type: ignore[override]
+        self, kernel_features: SIMDKernelFeatures, kernel_args: list[Any], kernel_kwargs: dict[str, Any]
+    ) -> list[TritonKernel]:
+        # As upstream, but split scans get the ordinary looped kernel: upstream's has programs wait for each other.
+        if kernel_features.contains_op("scan"):
+            kernel_kwargs["override_cooperative_reduction"] = False
+        kernel_type = self.kernel_type
+        kernel_type.apply_feature_required_overrides(kernel_features, kernel_kwargs)
+        kernel_kwargs = V.choices.triton_kernel_kwargs(kernel_type, kernel_features, kernel_args, kernel_kwargs)
+        kernel = kernel_type(*kernel_args, **kernel_kwargs)
+        return self.add_multi_kernel_choices(kernel, kernel_args, kernel_kwargs)
