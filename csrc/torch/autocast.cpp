@@ -1,0 +1,30 @@
+// Automatic mixed precision: PyTorch's own lists of operators for each policy.
+#include <ATen/autocast_mode.h>
+#include <torch/library.h>
+
+namespace gxu {
+namespace {
+
+// PyTorch's lists name these without their namespace.
+using at::IntArrayRef;
+using at::Scalar;
+using at::ScalarType;
+using at::Tensor;
+
+TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, m) { m.fallback(torch::CppFunction::makeFallthrough()); }
+
+#define GXU_LOWER_PRECISION(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, lower_precision_fp)
+#define GXU_FP32(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, fp32)
+#define GXU_FP32_SET_OPT_DTYPE(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, fp32_set_opt_dtype)
+#define GXU_PROMOTE(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, promote)
+
+TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {
+  AT_FORALL_LOWER_PRECISION_FP(GXU_LOWER_PRECISION)
+  AT_FORALL_FP32(GXU_FP32)
+  AT_FORALL_FP32_SET_OPT_DTYPE(GXU_FP32_SET_OPT_DTYPE)
+  AT_FORALL_DIFFERENT_REDISPATCH_SIGNATURE(KERNEL_DIFFERENT_REDISPATCH_SIGNATURE_PRIVATEUSEONE)
+  AT_FORALL_PROMOTE(GXU_PROMOTE)
+}
+
+}  // namespace
+}  // namespace gxu

@@ -1,0 +1,38 @@
+// Convolutions. PyTorch routes those of out-of-tree devices to the "overrideable" operators, which CPU lacks.
+#include <ATen/ops/convolution.h>
+#include <ATen/ops/convolution_backward.h>
+#include <torch/library.h>
+
+#include "alias.h"
+#include "delegate_call.h"
+
+namespace gxu {
+namespace {
+
+at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
+                       at::IntArrayRef output_padding, int64_t groups) {
+  return call_on_cpu(input, [&](auto cpu) {
+    return at::convolution(cpu(input), cpu(weight), cpu(bias), stride, padding, dilation, transposed, output_padding,
+                           groups);
+  });
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
+    const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight, at::IntArrayRef stride,
+    at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
+    std::array<bool, 3> output_mask) {
+  const int64_t bias_size = transposed ? weight.size(1) * groups : weight.size(0);
+  return call_on_cpu(input, [&](auto cpu) {
+    return at::convolution_backward(cpu(grad_output), cpu(input), cpu(weight), at::IntArrayRef{bias_size}, stride,
+                                    padding, dilation, transposed, output_padding, groups, output_mask);
+  });
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  library.impl("convolution_overrideable", &convolution);
+  library.impl("convolution_backward_overrideable", &convolution_backward);
+}
+
+}  // namespace
+}  // namespace gxu

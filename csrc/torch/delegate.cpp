@@ -1,0 +1,252 @@
+#include "delegate.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/ivalue.h>
+#include <ATen/native/CPUFallback.h>
+#include <c10/util/Exception.h>
+#include <torch/library.h>
+
+#include <atomic>
+#include <mutex>
+#include <unordered_set>
+
+#include "alias.h"
+#include "generator.h"
+
+namespace gxu {
+namespace {
+
+std::atomic<int64_t> num_delegated{0};
+
+// Operators whose CPU tensor arguments may have dimensions, as on other accelerators.
+bool accepts_cpu_tensors(const c10::OperatorHandle& op) {
+  static const std::unordered_set<std::string> names{
+      "aten::index",
+      "aten::index_put",
+      "aten::index_put_",
+      "aten::_index_put_impl_",
+      "aten::_unsafe_index",
+      "aten::_unsafe_index_put",
+      "aten::_pack_padded_sequence",
+      "aten::_pack_padded_sequence_backward",
+      "aten::_ctc_loss",
+      "aten::_ctc_loss_backward",
+      "aten::_copy_from",
+      "aten::_copy_from_and_resize",
+  };
+  return names.count(op.schema().name()) > 0;
+}
+
+// Replaces the gxu arguments of one call by aliases, and puts the results back on gxu.
+class DelegatedCall {
+ public:
+  DelegatedCall(const c10::OperatorHandle& op, torch::jit::Stack* stack)
+      : op_(op), arguments_(op.schema().arguments()), stack_(stack), begin_(stack->size() - arguments_.size()) {}
+
+  c10::DeviceIndex device() const { return device_ >= 0 ? device_ : current_device(); }
+
+  // Finds the device of the call and rejects operands of several.
+  void check_devices() {
+    at::Tensor stray;
+    for (size_t i = 0; i < arguments_.size(); ++i) {
+      const c10::IValue& value = (*stack_)[begin_ + i];
+      const auto* alias = arguments_[i].alias_info();
+      const bool is_written = alias != nullptr && alias->isWrite();
+      if (value.isTensor()) {
+        check_device(value.toTensor(), is_written, stray);
+      } else if (value.isTensorList()) {
+        for (const at::Tensor& tensor : value.toTensorList()) {
+          check_device(tensor, is_written, stray);
+        }
+      } else if (value.isOptionalTensorList()) {
+        for (const std::optional<at::Tensor>& tensor : value.toOptionalTensorList()) {
+          if (tensor) {
+            check_device(*tensor, is_written, stray);
+          }
+        }
+      } else if (value.isDevice()) {
+        const c10::Device device = value.toDevice();
+        if (device.type() == kGxu) {
+          requested_device_ = device.has_index() ? resolve_device_index(device.index()) : current_device();
+        } else {
+          keeps_cpu_results_ = true;
+        }
+      }
+    }
+    if (device_ < 0) {
+      device_ = requested_device_;
+    }
+    if (stray.defined() && device_ >= 0 && !accepts_cpu_tensors(op_)) {
+      throw_mixed_devices(stray.device());
+    }
+  }
+
+  void replace_arguments() {
+    for (size_t i = 0; i < arguments_.size(); ++i) {
+      c10::IValue& value = (*stack_)[begin_ + i];
+      const auto* alias = arguments_[i].alias_info();
+      const bool is_written = alias != nullptr && alias->isWrite();
+      if (value.isTensor()) {
+        if (is_gxu(value.toTensor())) {
+          value = replace(value.toTensor(), is_written);
+        }
+      } else if (value.isTensorList()) {
+        auto tensors = value.toTensorVector();
+        for (at::Tensor& tensor : tensors) {
+          tensor = replace(tensor, is_written);
+        }
+        value = c10::IValue(std::move(tensors));
+      } else if (value.isOptionalTensorList()) {
+        c10::List<std::optional<at::Tensor>> tensors;
+        for (const std::optional<at::Tensor>& tensor : value.toOptionalTensorList()) {
+          tensors.push_back(tensor ? std::optional<at::Tensor>(replace(*tensor, is_written)) : std::nullopt);
+        }
+        value = c10::IValue(std::move(tensors));
+      } else if (value.isDevice()) {
+        value = c10::IValue(c10::Device(c10::DeviceType::CPU));
+      } else if (value.isGenerator()) {
+        const at::Generator& generator = value.toGenerator();
+        value = c10::IValue(delegate_generator(generator));
+      } else if (value.isNone() && is_generator(arguments_[i])) {
+        value = c10::IValue(delegate_generator(default_generator(device())));
+      }
+    }
+  }
+
+  void run() { op_.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack_); }
+
+  void replace_results() {
+    for (const Argument& argument : replaced_) {
+      if (argument.is_written) {
+        write_back_geometry(argument.original, argument.alias);
+      }
+    }
+    const size_t num_results = op_.schema().returns().size();
+    for (size_t i = stack_->size() - num_results; i < stack_->size(); ++i) {
+      c10::IValue& value = (*stack_)[i];
+      if (value.isTensor()) {
+        at::Tensor result = std::move(value).toTensor();
+        value = c10::IValue(restore(result));
+      } else if (value.isTensorList()) {
+        auto results = value.toTensorVector();
+        value = c10::IValue();
+        for (at::Tensor& result : results) {
+          result = restore(result);
+        }
+        value = c10::IValue(std::move(results));
+      }
+    }
+  }
+
+ private:
+  struct Argument {
+    at::Tensor original;
+    at::Tensor alias;
+    bool is_written;
+  };
+
+  static bool is_generator(const c10::Argument& argument) {
+    const auto& type = argument.type();
+    return type->kind() == c10::TypeKind::OptionalType &&
+           type->expectRef<c10::OptionalType>().getElementType()->kind() == c10::TypeKind::GeneratorType;
+  }
+
+  void check_device(const at::Tensor& tensor, bool is_written, at::Tensor& stray) {
+    if (!tensor.defined()) {
+      return;
+    }
+    const c10::Device device = tensor.device();
+    if (device.type() == kGxu) {
+      if (device_ < 0) {
+        device_ = device.index();
+      } else if (device_ != device.index()) {
+        throw_mixed_devices(device);
+      }
+    } else if (!device.is_cpu() || tensor.dim() > 0 || is_written) {
+      stray = tensor;
+    }
+  }
+
+  [[noreturn]] void throw_mixed_devices(c10::Device other) const {
+    TORCH_CHECK(false, "Expected all tensors to be on the same device, but found at least two devices, ",
+                c10::Device(kGxu, device_), " and ", other, "! (when checking the arguments of ", op_.schema().name(),
+                ")");
+  }
+
+  at::Tensor replace(const at::Tensor& tensor, bool is_written) {
+    if (!is_gxu(tensor)) {
+      return tensor;
+    }
+    at::Tensor alias = alias_as_cpu(tensor);
+    replaced_.push_back({tensor, alias, is_written});
+    return alias;
+  }
+
+  at::Tensor restore(const at::Tensor& result) const {
+    if (!result.defined() || !result.device().is_cpu() || keeps_cpu_results_) {
+      return result;
+    }
+    for (const Argument& argument : replaced_) {
+      if (argument.alias.is_same(result)) {
+        return argument.original;
+      }
+    }
+    if (result.has_storage()) {
+      for (const Argument& argument : replaced_) {
+        if (argument.alias.storage().is_alias_of(result.storage())) {
+          return make_view(argument.original.storage(), result);
+        }
+      }
+    }
+    return adopt_from_cpu(result, device());
+  }
+
+  const c10::OperatorHandle& op_;
+  const std::vector<c10::Argument>& arguments_;
+  torch::jit::Stack* stack_;
+  size_t begin_;
+  c10::DeviceIndex device_ = -1;
+  c10::DeviceIndex requested_device_ = -1;
+  bool keeps_cpu_results_ = false;  // the call itself asks for results on the CPU
+  c10::SmallVector<Argument, 4> replaced_;
+};
+
+void warn_once(const std::string& name, c10::DeviceIndex device) {
+  static std::mutex mutex;
+  static auto* warned = new std::unordered_set<std::string>;
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (!warned->insert(name).second) {
+      return;
+    }
+  }
+  TORCH_WARN("The operator '", name, "' is not implemented for gxu:", static_cast<int>(device),
+             ", whose memory no other device reaches: it runs on the CPU, with copies of its arguments and results.");
+}
+
+}  // namespace
+
+void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet /*keys*/, torch::jit::Stack* stack) {
+  ensure_initialized();
+  num_delegated.fetch_add(1, std::memory_order_relaxed);
+  DelegatedCall call(op, stack);
+  call.check_devices();
+  const c10::DeviceIndex device = call.device();
+  if (device_delegate(device) == Delegate::kNone) {
+    warn_once(op.schema().name(), device);
+    at::native::cpu_fallback(op, stack);
+    return;
+  }
+  const DelegateScope scope(device);
+  call.replace_arguments();
+  call.run();
+  call.replace_results();
+}
+
+int64_t delegated_count() { return num_delegated.load(std::memory_order_relaxed); }
+
+TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
+  library.fallback(torch::CppFunction::makeFromBoxedFunction<&delegate_operator>());
+}
+
+}  // namespace gxu

@@ -1,0 +1,220 @@
+#include "launcher.h"
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+#include <c10/util/SmallVector.h>
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/autograd/python_variable.h>
+
+#include <atomic>
+#include <bit>
+#include <limits>
+
+#include "alias.h"
+#include "device.h"
+
+namespace gxu {
+namespace {
+
+std::atomic<int64_t> num_launches{0};
+
+constexpr size_t kInlineParameters = 48;
+
+// One 8-byte slot a parameter; the value lies in its first bytes.
+using Slots = c10::SmallVector<uint64_t, kInlineParameters>;
+
+bool pointer_from_tensor(const at::Tensor& tensor, size_t index, uint64_t& slot) {
+  const c10::Device device = tensor.device();
+  const bool reachable =
+      device.type() == kGxu || (device.is_cpu() && device_properties(current_device()).host_accessible == 1);
+  if (!reachable) {
+    PyErr_Format(PyExc_ValueError,
+                 "Pointer argument (at %zu) cannot be accessed from Triton (cpu tensor?): it is a tensor on %s, but the "
+                 "kernel runs on gxu:%d",
+                 index, device.str().c_str(), static_cast<int>(current_device()));
+    return false;
+  }
+  slot = reinterpret_cast<uint64_t>(tensor.unsafeGetTensorImpl()->mutable_data());
+  return true;
+}
+
+bool pointer_from_object(PyObject* object, size_t index, uint64_t& slot) {
+  if (object == Py_None) {
+    slot = 0;
+    return true;
+  }
+  if (PyLong_Check(object)) {
+    slot = PyLong_AsUnsignedLongLong(object);
+    return PyErr_Occurred() == nullptr;
+  }
+  if (PyObject* pointer = PyObject_CallMethod(object, "data_ptr", nullptr)) {
+    slot = PyLong_AsUnsignedLongLong(pointer);
+    Py_DECREF(pointer);
+    return PyErr_Occurred() == nullptr;
+  }
+  PyErr_Clear();
+  PyErr_Format(PyExc_TypeError,
+               "Pointer argument (at %zu) must be a tensor, an integer, None or an object with data_ptr(), not %s", index,
+               Py_TYPE(object)->tp_name);
+  return false;
+}
+
+template <typename Integer>
+bool integer_from_object(PyObject* object, size_t index, uint64_t& slot) {
+  if constexpr (std::is_same_v<Integer, uint64_t>) {
+    slot = PyLong_AsUnsignedLongLong(object);
+    return slot != std::numeric_limits<uint64_t>::max() || PyErr_Occurred() == nullptr;
+  } else {
+    const int64_t value = PyLong_AsLongLong(object);
+    if (C10_UNLIKELY(value == -1 && PyErr_Occurred() != nullptr)) {
+      return false;
+    }
+    if (C10_UNLIKELY(value < int64_t{std::numeric_limits<Integer>::min()} ||
+                     value > int64_t{std::numeric_limits<Integer>::max()})) {
+      PyErr_Format(PyExc_OverflowError, "Integer argument (at %zu) does not fit in %zu bits: %lld", index,
+                   sizeof(Integer) * 8, static_cast<long long>(value));
+      return false;
+    }
+    slot = static_cast<uint64_t>(value);
+    return true;
+  }
+}
+
+bool float_from_object(PyObject* object, double& value) {
+  value = PyFloat_AsDouble(object);
+  return value != -1.0 || PyErr_Occurred() == nullptr;
+}
+
+// Converts one argument as its signature character says; false with a Python error set where it cannot.
+bool convert(char type, PyObject* object, size_t index, uint64_t& slot) {
+  double value = 0;
+  switch (type) {
+    case 'p':
+      return THPVariable_CheckExact(object) || THPVariable_Check(object)
+                 ? pointer_from_tensor(THPVariable_Unpack(object), index, slot)
+                 : pointer_from_object(object, index, slot);
+    case 'b':
+      return integer_from_object<int8_t>(object, index, slot);
+    case 'h':
+      return integer_from_object<int16_t>(object, index, slot);
+    case 'i':
+      return integer_from_object<int32_t>(object, index, slot);
+    case 'l':
+      return integer_from_object<int64_t>(object, index, slot);
+    case 'B':
+      return integer_from_object<uint8_t>(object, index, slot);
+    case 'H':
+      return integer_from_object<uint16_t>(object, index, slot);
+    case 'I':
+      return integer_from_object<uint32_t>(object, index, slot);
+    case 'L':
+      return integer_from_object<uint64_t>(object, index, slot);
+    case '?': {
+      const int truth = PyObject_IsTrue(object);
+      slot = truth > 0;
+      return truth >= 0;
+    }
+    case 'f':
+      if (!float_from_object(object, value)) {
+        return false;
+      }
+      slot = std::bit_cast<uint32_t>(static_cast<float>(value));
+      return true;
+    case 'd':
+      if (!float_from_object(object, value)) {
+        return false;
+      }
+      slot = std::bit_cast<uint64_t>(value);
+      return true;
+    case 'e':
+      if (!float_from_object(object, value)) {
+        return false;
+      }
+      slot = c10::Half(static_cast<float>(value)).x;
+      return true;
+    case 'y':
+      if (!float_from_object(object, value)) {
+        return false;
+      }
+      slot = c10::BFloat16(static_cast<float>(value)).x;
+      return true;
+    default:
+      PyErr_Format(PyExc_ValueError, "launch: the signature has the unknown type character '%c' at %zu", type, index);
+      return false;
+  }
+}
+
+bool convert_arguments(PyObject* signature, PyObject* arguments, Slots& slots) {
+  Py_ssize_t length = 0;
+  const char* types = PyUnicode_AsUTF8AndSize(signature, &length);
+  if (types == nullptr) {
+    return false;
+  }
+  if (!PyTuple_Check(arguments) || PyTuple_GET_SIZE(arguments) != length) {
+    PyErr_Format(PyExc_TypeError, "launch: expected a tuple of %zd arguments, as many as the signature '%s' has", length,
+                 types);
+    return false;
+  }
+  for (Py_ssize_t index = 0; index < length; ++index) {
+    if (types[index] == '-') {
+      continue;
+    }
+    uint64_t slot = 0;
+    if (!convert(types[index], PyTuple_GET_ITEM(arguments, index), index, slot)) {
+      return false;
+    }
+    slots.push_back(slot);
+  }
+  return true;
+}
+
+}  // namespace
+
+PyObject* launch(PyObject* /*self*/, PyObject* const* arguments, Py_ssize_t count) {
+  HANDLE_TH_ERRORS
+  if (count < 7 || count > 9) {
+    PyErr_SetString(PyExc_TypeError,
+                    "launch(function, grid_x, grid_y, grid_z, stream, signature, args[, block_x[, shared_memory]])");
+    return nullptr;
+  }
+  ensure_initialized();
+  const uint64_t function = PyLong_AsUnsignedLongLong(arguments[0]);
+  const int64_t grid_x = PyLong_AsLongLong(arguments[1]);
+  const int64_t grid_y = PyLong_AsLongLong(arguments[2]);
+  const int64_t grid_z = PyLong_AsLongLong(arguments[3]);
+  const uint64_t stream = PyLong_AsUnsignedLongLong(arguments[4]);
+  const int64_t block_x = count > 7 ? PyLong_AsLongLong(arguments[7]) : 1;
+  const int64_t shared_memory = count > 8 ? PyLong_AsLongLong(arguments[8]) : 0;
+  if (PyErr_Occurred() != nullptr) {
+    return nullptr;
+  }
+  Slots slots;
+  if (!convert_arguments(arguments[5], arguments[6], slots)) {
+    return nullptr;
+  }
+  constexpr int64_t kLargestGrid = std::numeric_limits<uint32_t>::max();
+  if (std::min({grid_x, grid_y, grid_z}) < 0 || std::max({grid_x, grid_y, grid_z}) > kLargestGrid) {
+    PyErr_Format(PyExc_ValueError, "launch: the grid (%lld, %lld, %lld) is out of range", static_cast<long long>(grid_x),
+                 static_cast<long long>(grid_y), static_cast<long long>(grid_z));
+    return nullptr;
+  }
+  if (grid_x == 0 || grid_y == 0 || grid_z == 0) {
+    Py_RETURN_NONE;  // no program to run
+  }
+  c10::SmallVector<void*, kInlineParameters> parameters;
+  for (uint64_t& slot : slots) {
+    parameters.push_back(&slot);
+  }
+  GXU_CALL(gxuLaunchKernel, reinterpret_cast<gxuFunction_t>(function), grid_x, grid_y, grid_z, block_x, 1, 1,
+           shared_memory, reinterpret_cast<gxuStream_t>(stream), parameters.data());
+  num_launches.fetch_add(1, std::memory_order_relaxed);
+  Py_RETURN_NONE;
+  END_HANDLE_TH_ERRORS
+}
+
+int64_t launch_count() { return num_launches.load(std::memory_order_relaxed); }
+
+void reset_launch_count() { num_launches = 0; }
+
+}  // namespace gxu

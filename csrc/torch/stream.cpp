@@ -1,0 +1,93 @@
+#include "stream.h"
+
+#include <c10/util/Exception.h>
+
+#include <array>
+#include <mutex>
+
+namespace gxu {
+namespace {
+
+constexpr int kStreamsPerPool = 32;
+
+thread_local std::array<c10::StreamId, kMaxDevices> thread_streams{};
+
+// Streams of one device and one priority, created when they are first handed out.
+class StreamPool {
+ public:
+  gxuStream_t next(c10::DeviceIndex device, bool high_priority) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    gxuStream_t& stream = streams_[next_];
+    next_ = (next_ + 1) % kStreamsPerPool;
+    if (stream == nullptr) {
+      const DeviceScope scope(device);
+      int least = 0;
+      int greatest = 0;
+      GXU_CALL(gxuStreamGetPriorityRange, &least, &greatest);
+      GXU_CALL(gxuStreamCreate, &stream, gxuStreamNonBlocking, high_priority ? greatest : least);
+    }
+    return stream;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::array<gxuStream_t, kStreamsPerPool> streams_{};
+  int next_ = 0;
+};
+
+StreamPool& stream_pool(c10::DeviceIndex device, bool high_priority) {
+  static auto* pools = new std::array<std::array<StreamPool, 2>, kMaxDevices>;
+  return (*pools)[device][high_priority ? 1 : 0];
+}
+
+c10::Stream make_stream(c10::StreamId id, c10::DeviceIndex device) {
+  return c10::Stream(c10::Stream::UNSAFE, c10::Device(kGxu, device), id);
+}
+
+}  // namespace
+
+c10::Stream default_stream(c10::DeviceIndex device) { return make_stream(0, resolve_device_index(device)); }
+
+c10::StreamId current_stream_id(c10::DeviceIndex device) { return thread_streams[device]; }
+
+c10::Stream current_stream(c10::DeviceIndex device) {
+  device = device < 0 ? current_device() : device;
+  return make_stream(thread_streams[device], device);
+}
+
+c10::Stream exchange_stream(c10::Stream stream) {
+  TORCH_CHECK(stream.device_type() == kGxu, "expected a stream of a gxu device, but got one of ", stream.device());
+  const auto device = resolve_device_index(stream.device_index());
+  const c10::StreamId previous = thread_streams[device];
+  thread_streams[device] = stream.id();
+  return make_stream(previous, device);
+}
+
+c10::Stream stream_from_pool(c10::DeviceIndex device, int priority) {
+  device = resolve_device_index(device);
+  const bool high_priority = priority < 0;
+  return external_stream(stream_pool(device, high_priority).next(device, high_priority), device);
+}
+
+c10::Stream external_stream(gxuStream_t stream, c10::DeviceIndex device) {
+  return make_stream(reinterpret_cast<c10::StreamId>(stream), resolve_device_index(device));
+}
+
+bool query_stream(c10::DeviceIndex device, c10::StreamId id) {
+  ensure_initialized();
+  const DeviceScope scope(device);
+  const gxuError_t error = runtime().gxuStreamQuery(native_stream(id));
+  if (error == gxuErrorNotReady) {
+    return false;
+  }
+  check(error, "gxuStreamQuery");
+  return true;
+}
+
+void synchronize_stream(c10::DeviceIndex device, c10::StreamId id) {
+  ensure_initialized();
+  const DeviceScope scope(device);
+  GXU_CALL(gxuStreamSynchronize, native_stream(id));
+}
+
+}  // namespace gxu

@@ -1,0 +1,28 @@
+"""gxu: an accelerator as a PyTorch device, with torch.compile through Triton.
+
+Importing the package registers the device type `gxu` with PyTorch and nothing else: no runtime library is loaded, no
+device is touched, and neither Dynamo nor Inductor is imported. `import torch` does it by itself through the entry point
+`torch.backends`, unless TORCH_DEVICE_BACKEND_AUTOLOAD=0.
+"""
+
+
+def _autoload() -> None:
+    """What PyTorch calls after it imported this package: the import has done everything.
+
+    It stands above the imports because `import gxu` imports torch, which then loads this entry point from the half
+    imported package.
+    """
+
+
+import torch  # noqa: E402
+
+from gxu._version import __version__, check_torch_version  # noqa: E402
+
+check_torch_version(torch.__version__)
+
+from gxu import _C  # noqa: E402
+from gxu._registration import register  # noqa: E402
+
+register()
+
+__all__ = ["_C", "__version__"]

@@ -1,0 +1,21 @@
+"""Makes `gxu` known to PyTorch. Runs once, when the package is imported."""
+
+from __future__ import annotations
+
+import torch
+
+from gxu import module
+
+DEVICE_TYPE = "gxu"
+
+
+def register() -> None:
+    """Names the device type, installs `torch.gxu`, and adds `x.gxu()`, `x.is_gxu` and the like to tensors, modules and
+    storages. Registration with Dynamo and Inductor waits until one of them is imported."""
+    torch.utils.rename_privateuse1_backend(DEVICE_TYPE)
+    torch._register_device_module(DEVICE_TYPE, module)
+    torch.utils.generate_methods_for_privateuse1_backend(for_storage=True)
+
+    from gxu.inductor import activation
+
+    activation.install()

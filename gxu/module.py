@@ -1,0 +1,204 @@
+"""torch.gxu: the device module, with the names that users of torch.cuda expect.
+
+Nothing here starts the runtime before a function needs a device: is_available, device_count, manual_seed and the like
+can be called before a fork.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import torch
+
+from gxu import _C, device_properties
+from gxu import random as _random
+from gxu._device import (
+    DeviceLike,
+    _DeviceGuard,
+    device,
+    device_of,
+    get_device_index,
+    set_device,
+)
+from gxu.amp import get_amp_supported_dtype, is_autocast_available
+from gxu.device_properties import DeviceProperties
+from gxu.memory import (
+    empty_cache,
+    ipc_collect,
+    max_memory_allocated,
+    max_memory_reserved,
+    mem_get_info,
+    memory_allocated,
+    memory_reserved,
+    memory_stats,
+    reset_accumulated_memory_stats,
+    reset_peak_memory_stats,
+)
+from gxu.random import (
+    get_rng_state,
+    get_rng_state_all,
+    initial_seed,
+    manual_seed,
+    manual_seed_all,
+    seed,
+    seed_all,
+    set_rng_state,
+    set_rng_state_all,
+)
+from gxu.streams import (
+    Event,
+    ExternalStream,
+    Stream,
+    StreamContext,
+    current_stream,
+    default_stream,
+    set_stream,
+    stream,
+    synchronize,
+)
+
+__all__ = [
+    "DeviceProperties",
+    "Event",
+    "ExternalStream",
+    "OutOfMemoryError",
+    "Stream",
+    "StreamContext",
+    "can_device_access_peer",
+    "current_device",
+    "current_stream",
+    "default_generators",
+    "default_stream",
+    "device",
+    "device_count",
+    "device_of",
+    "empty_cache",
+    "get_amp_supported_dtype",
+    "get_arch_list",
+    "get_device_capability",
+    "get_device_name",
+    "get_device_properties",
+    "get_rng_state",
+    "get_rng_state_all",
+    "get_stream_from_external",
+    "init",
+    "initial_seed",
+    "ipc_collect",
+    "is_autocast_available",
+    "is_available",
+    "is_bf16_supported",
+    "is_initialized",
+    "manual_seed",
+    "manual_seed_all",
+    "max_memory_allocated",
+    "max_memory_reserved",
+    "mem_get_info",
+    "memory_allocated",
+    "memory_reserved",
+    "memory_stats",
+    "reset_accumulated_memory_stats",
+    "reset_peak_memory_stats",
+    "seed",
+    "seed_all",
+    "set_device",
+    "set_rng_state",
+    "set_rng_state_all",
+    "set_stream",
+    "stream",
+    "synchronize",
+]
+
+OutOfMemoryError = torch.OutOfMemoryError
+
+#: One generator a device; empty until the runtime is started.
+default_generators: tuple[torch.Generator, ...] = ()
+
+_initialization_lock = threading.RLock()
+
+
+def is_available() -> bool:
+    """True where a runtime library can be loaded and reports a device."""
+    return device_count() > 0
+
+
+def is_initialized() -> bool:
+    """True once something has used a device in this process."""
+    return _C.is_initialized()
+
+
+def _is_in_bad_fork() -> bool:
+    """True in a child that was forked after its parent had started the runtime: gxu cannot be used there."""
+    return _C.is_in_bad_fork()
+
+
+def init() -> None:
+    """Starts the runtime; everything that needs a device does so by itself."""
+    _lazy_init()
+
+
+def _lazy_init() -> None:
+    global default_generators
+    _C.init()
+    if default_generators:
+        return
+    with _initialization_lock:
+        if not default_generators:
+            generators = tuple(_C.default_generator(index) for index in range(_C.device_count()))
+            _random.seed_new_generators()
+            default_generators = generators
+
+
+def device_count() -> int:
+    """Number of devices, 0 where there is no usable runtime."""
+    return _C.device_count_or_zero()
+
+
+def current_device() -> int:
+    """Index of this thread's current device."""
+    return _C.current_device()
+
+
+def get_device_properties(device: DeviceLike = None) -> DeviceProperties:
+    """What the runtime reports about `device`, the current one where None."""
+    return device_properties.query(get_device_index(device))
+
+
+def get_device_name(device: DeviceLike = None) -> str:
+    return get_device_properties(device).name
+
+
+def get_device_capability(device: DeviceLike = None) -> tuple[int, int]:
+    """(major, minor) of the device."""
+    properties = get_device_properties(device)
+    return properties.major, properties.minor
+
+
+def get_arch_list() -> list[str]:
+    """Triton targets of the devices in this machine, as `backend:arch`."""
+    targets = (get_device_properties(index) for index in range(device_count()))
+    return sorted({f"{target.triton_backend}:{target.triton_arch}" for target in targets})
+
+
+def can_device_access_peer(device: DeviceLike, peer_device: DeviceLike) -> bool:
+    """True where kernels on `device` can read the memory of `peer_device`."""
+    return _C.can_access_peer(get_device_index(device), get_device_index(peer_device))
+
+
+def get_stream_from_external(data_ptr: int, device: DeviceLike = None) -> Stream:
+    """The stream behind a gxuStream_t that somebody else created and keeps alive."""
+    return ExternalStream(data_ptr, device)
+
+
+def is_bf16_supported(including_emulation: bool = True) -> bool:
+    """True: kernels compute bf16 in fp32 where the hardware has no instructions for it."""
+    return True
+
+
+def __getattr__(name: str) -> Any:
+    """The four names that Inductor's device discovery reads; importing their module takes a second."""
+    from gxu.inductor import activation
+
+    if name in activation.DISCOVERED_NAMES:
+        return activation.discovered(name)
+    raise AttributeError(f"module 'torch.gxu' has no attribute '{name}'")
