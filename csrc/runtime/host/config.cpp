@@ -76,8 +76,8 @@ Config read_config() {
 uint64_t usable_memory() {
   const uint64_t machine =
       static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  return std::min({machine, read_number("/sys/fs/cgroup/memory.max"),
-                   read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes")});
+  return std::min(
+      {machine, read_number("/sys/fs/cgroup/memory.max"), read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes")});
 }
 
 uint64_t available_memory() {

@@ -49,6 +49,13 @@ Event& resolve_event(gxuEvent_t handle) {
   return *event;
 }
 
+void forbid_captured(const Event::Position& recorded, const char* function) {
+  if (recorded.capture) {
+    fail(gxuErrorStreamCaptureUnsupported,
+         "%s: the event was last recorded in a capture, and only replays of its graph reach it", function);
+  }
+}
+
 }  // namespace
 
 void Event::configure(Device& device, unsigned int flags) {
@@ -159,7 +166,8 @@ gxuError_t gxuEventRecord(gxuEvent_t event, gxuStream_t stream) {
 
 gxuError_t gxuEventQuery(gxuEvent_t event) {
   return api([&] {
-    Event& found = resolve_event(event);
+    const Event& found = resolve_event(event);
+    forbid_captured(found.position(), "gxuEventQuery");
     return found.is_finished() ? gxuSuccess : gxuErrorNotReady;
   });
 }
@@ -170,9 +178,7 @@ gxuError_t gxuEventSynchronize(gxuEvent_t event) {
     forbid_in_host_function("gxuEventSynchronize");
     const Event::Position recorded = found.position();
     if (recorded.stream == nullptr) return;
-    if (recorded.capture) {
-      fail(gxuErrorStreamCaptureUnsupported, "gxuEventSynchronize: the event was recorded in a capture, which never runs");
-    }
+    forbid_captured(recorded, "gxuEventSynchronize");
     recorded.stream->wait_until(recorded.position);
     recorded.stream->device().report_failure();
   });

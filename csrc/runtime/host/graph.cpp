@@ -45,8 +45,9 @@ Object& resolve(Table& table, Handle handle, const char* what) {
 void Capture::append(Record record) {
   std::lock_guard lock(mutex_);
   if (status_ != gxuStreamCaptureStatusActive) {
-    fail(gxuErrorStreamCaptureInvalidated, "the capture was invalidated by an earlier error: end it with "
-                                           "gxuStreamEndCapture");
+    fail(gxuErrorStreamCaptureInvalidated,
+         "the capture was invalidated by an earlier error: end it with "
+         "gxuStreamEndCapture");
   }
   if (const auto* launch = std::get_if<KernelLaunch>(&record)) {
     std::shared_ptr<Image> image = launch->function->image->shared_from_this();
@@ -129,7 +130,8 @@ void wait_in_capture(Stream& stream, const Event::Position& recorded) {
          "capture is now invalid");
   }
   if (recorded.capture->status() == gxuStreamCaptureStatusNone) {
-    fail(gxuErrorInvalidValue, "gxuStreamWaitEvent: the event was recorded in a capture that has ended; record it again");
+    fail(gxuErrorInvalidValue,
+         "gxuStreamWaitEvent: the event was recorded in a capture that has ended; record it again");
   }
   if (!stream.join_capture(recorded.capture)) {
     own->invalidate();

@@ -2,7 +2,14 @@
  * gxu_host_kernel.h: what a kernel image for the host engine looks like.
  *
  * An image is an ELF shared object for the machine's CPU without undefined symbols beyond libm and libc. A kernel `k`
- * is two exported symbols: the function `k` (gxuHostKernel) and the constant `k_gxu_info` (gxuHostKernelInfo).
+ * is two exported symbols: the function `k` (gxuHostKernel) and the constant `k_gxu_info` (gxuHostKernelInfo). An image
+ * may hold any number of kernels. Compilers write both symbols themselves; in C,
+ *
+ *     GXU_HOST_KERNEL(scale, 0, 0, 1, 8, 4)
+ *     GXU_HOST_KERNEL_EXPORT void scale(const uint64_t *params, const gxuHostGrid *grid, int64_t begin, int64_t end,
+ *                                       void *scratch, const gxuHostServices *services) { ... }
+ *
+ * makes a kernel with a pointer and a 4-byte parameter, built with `cc -shared -fPIC`.
  */
 #ifndef GXU_HOST_KERNEL_H_
 #define GXU_HOST_KERNEL_H_
@@ -13,43 +20,62 @@
 extern "C" {
 #endif
 
+/* Raised when an image of an older version could misbehave; the engine refuses images of any other version. */
 #define GXU_HOST_KERNEL_VERSION 1
 
 enum {
   /* Programs wait for one another: they are handed out one at a time, in order of their number, so that a program
      that waits for a lower number always sees it finish. */
-  GXU_HOST_KERNEL_ORDERED = 1,
+  GXU_HOST_KERNEL_ORDERED = 1
 };
 
+/* The grid of the launch, in programs. */
 typedef struct gxuHostGrid {
   uint32_t x, y, z;
 } gxuHostGrid;
 
-/* What a kernel may call back; passed by pointer, so that an image needs no relocation against the engine. */
+/* What a kernel may call back; passed by pointer, so that an image needs no relocation against the engine. Both
+   functions may be called from any program, by several threads at once. */
 typedef struct gxuHostServices {
-  uint32_t struct_size;
-  /* Reports a failed device assertion; the launch then ends with gxuErrorLaunchFailed and this message. */
-  void (*assert_fail)(const char *message);
-  /* One line of device_print. */
-  void (*print)(const char *text);
+  uint32_t struct_size; /* bytes of this struct in the engine; members beyond it do not exist */
+  /* Reports a failed device assertion: a null-terminated text that is copied. It returns, and the kernel goes on or
+     returns early as it likes. The next synchronising call on the device gives gxuErrorLaunchFailed with the kernel's
+     name and the first text reported. */
+  void (*assert_fail)(const char* message);
+  /* Writes the text and a line end to the process's standard output, whole lines at a time. */
+  void (*print)(const char* text);
 } gxuHostServices;
 
 /*
  * Runs programs [begin, end) of the grid in order. Program p has the coordinates (p % x, p / x % y, p / (x * y)).
- *   params   one 8-byte slot a parameter, the value in the slot's first bytes
- *   scratch  scratch_bytes of 64-byte aligned memory that belongs to the calling worker for the call; not zeroed
+ * Called by several threads at once with ranges that do not overlap.
+ *   params   one 8-byte slot a parameter, the value in the slot's first bytes, the rest zero; the same for all calls
+ *   scratch  scratch_bytes of 64-byte aligned memory that belongs to the calling thread for the call; not zeroed,
+ *            NULL when scratch_bytes is 0
  */
-typedef void (*gxuHostKernel)(const uint64_t *params, const gxuHostGrid *grid, int64_t begin, int64_t end,
-                              void *scratch, const gxuHostServices *services);
+typedef void (*gxuHostKernel)(const uint64_t* params, const gxuHostGrid* grid, int64_t begin, int64_t end,
+                              void* scratch, const gxuHostServices* services);
 
 typedef struct gxuHostKernelInfo {
-  uint32_t version; /* GXU_HOST_KERNEL_VERSION */
-  uint32_t flags;
-  uint64_t scratch_bytes;
+  uint32_t version;          /* GXU_HOST_KERNEL_VERSION */
+  uint32_t flags;            /* GXU_HOST_KERNEL_ORDERED or 0 */
+  uint64_t scratch_bytes;    /* per thread; at most 4 GiB */
   uint64_t work_per_program; /* estimate, in scalar operations; 0: unknown. Small launches stay on one thread. */
-  uint32_t num_params;
-  uint8_t param_sizes[]; /* bytes of each parameter: 1, 2, 4 or 8 */
+  uint32_t num_params;       /* at most 4096 */
+  uint8_t param_sizes[];     /* bytes of each parameter: 1, 2, 4 or 8 */
 } gxuHostKernelInfo;
+
+#define GXU_HOST_KERNEL_EXPORT __attribute__((visibility("default")))
+
+/* Defines `name_gxu_info`; the arguments after `work` are the parameters' sizes. For C; at least one parameter. */
+#define GXU_HOST_KERNEL(name, kernel_flags, scratch, work, ...)                             \
+  GXU_HOST_KERNEL_EXPORT const struct {                                                     \
+    uint32_t version, flags;                                                                \
+    uint64_t scratch_bytes, work_per_program;                                               \
+    uint32_t num_params;                                                                    \
+    uint8_t param_sizes[sizeof((uint8_t[]){__VA_ARGS__})];                                  \
+  } name##_gxu_info = {GXU_HOST_KERNEL_VERSION,          (kernel_flags), (scratch), (work), \
+                       sizeof((uint8_t[]){__VA_ARGS__}), {__VA_ARGS__}};
 
 #ifdef __cplusplus
 }

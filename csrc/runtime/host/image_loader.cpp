@@ -77,7 +77,7 @@ int create_unnamed_file() {
 }
 
 void check_file(int descriptor, const char* name) {
-  struct stat status {};
+  struct stat status{};
   if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
     fail(gxuErrorInvalidImage, "%s is not a regular file", name);
   }

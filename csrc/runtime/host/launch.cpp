@@ -35,8 +35,7 @@ struct RunningKernel {
 thread_local const RunningKernel* running_kernel = nullptr;
 
 void record_kernel_failure(const RunningKernel& running, const char* message) {
-  running.device.record_failure(
-      format_text("kernel '%s' failed: %s", running.launch.function->name.c_str(), message));
+  running.device.record_failure(format_text("kernel '%s' failed: %s", running.launch.function->name.c_str(), message));
 }
 
 void assert_fail(const char* message) {
@@ -135,7 +134,8 @@ void copy_params(const Function& function, void** values, uint64_t* slots) {
   const size_t count = function.param_sizes.size();
   if (count == 0) return;
   if (values == nullptr) {
-    fail(gxuErrorInvalidValue, "kernel '%s' has %zu parameters but kernel_params is NULL", function.name.c_str(), count);
+    fail(gxuErrorInvalidValue, "kernel '%s' has %zu parameters but kernel_params is NULL", function.name.c_str(),
+         count);
   }
   for (size_t i = 0; i < count; ++i) {
     if (values[i] == nullptr) {

@@ -55,15 +55,16 @@ void* find_symbol(void* library, const std::string& symbol, const std::string& i
 
 void check_info(const gxuHostKernelInfo& info, const char* kernel) {
   if (info.version != GXU_HOST_KERNEL_VERSION) {
-    fail(gxuErrorInvalidImage, "kernel '%s' has kernel format version %u: this engine wants %d; compile it again", kernel,
-         info.version, GXU_HOST_KERNEL_VERSION);
+    fail(gxuErrorInvalidImage, "kernel '%s' has kernel format version %u: this engine wants %d; compile it again",
+         kernel, info.version, GXU_HOST_KERNEL_VERSION);
   }
   if ((info.flags & ~static_cast<uint32_t>(GXU_HOST_KERNEL_ORDERED)) != 0) {
     fail(gxuErrorInvalidImage, "kernel '%s' has unknown flags 0x%x", kernel, info.flags);
   }
   if (info.scratch_bytes > kMaxScratchBytes) {
-    fail(gxuErrorInvalidImage, "kernel '%s' wants %llu bytes of scratch memory a thread: at most %llu are given", kernel,
-         static_cast<unsigned long long>(info.scratch_bytes), static_cast<unsigned long long>(kMaxScratchBytes));
+    fail(gxuErrorInvalidImage, "kernel '%s' wants %llu bytes of scratch memory a thread: at most %llu are given",
+         kernel, static_cast<unsigned long long>(info.scratch_bytes),
+         static_cast<unsigned long long>(kMaxScratchBytes));
   }
   if (info.num_params > kMaxParams) {
     fail(gxuErrorInvalidImage, "kernel '%s' has %u parameters: at most %u are allowed", kernel, info.num_params,

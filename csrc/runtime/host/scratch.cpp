@@ -9,25 +9,31 @@ namespace {
 
 std::atomic<uint64_t> total_bytes{0};
 
+// Trivial, so that a call made while the thread's own destructors run still finds a valid object.
 struct Scratch {
-  void* memory = nullptr;
-  size_t size = 0;
+  void* memory;
+  size_t size;
+};
 
-  void release() {
-    std::free(memory);
-    total_bytes.fetch_sub(size, std::memory_order_relaxed);
-    memory = nullptr;
-    size = 0;
-  }
-  ~Scratch() { release(); }
+thread_local Scratch scratch = {nullptr, 0};
+
+void release_scratch() {
+  std::free(scratch.memory);
+  total_bytes.fetch_sub(scratch.size, std::memory_order_relaxed);
+  scratch = {nullptr, 0};
+}
+
+struct ScratchReaper {
+  ~ScratchReaper() { release_scratch(); }
 };
 
 }  // namespace
 
 void* thread_scratch(size_t size) {
-  thread_local Scratch scratch;
   if (size > scratch.size) {
-    scratch.release();
+    thread_local ScratchReaper reaper;
+    (void)reaper;
+    release_scratch();
     constexpr size_t kStep = 4096;  // a power of two and a multiple of 64
     const size_t rounded = (size + kStep - 1) / kStep * kStep;
     scratch.memory = std::aligned_alloc(64, rounded);

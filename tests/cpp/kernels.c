@@ -1,0 +1,140 @@
+/* Kernels for tests/test_runtime.py and the stress program: each checks one promise of the host engine. */
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "gxu_host_kernel.h"
+
+#define KERNEL(name)                                                                                            \
+  GXU_HOST_KERNEL_EXPORT void name(const uint64_t* params, const gxuHostGrid* grid, int64_t begin, int64_t end, \
+                                   void* scratch, const gxuHostServices* services)
+#define UNUSED (void)params, (void)grid, (void)begin, (void)end, (void)scratch, (void)services
+
+static void* pointer(uint64_t slot) { return (void*)(uintptr_t)slot; }
+
+/* out[p] += 1 for each program p: shows programs that ran twice or never. */
+GXU_HOST_KERNEL(count, 0, 0, 0, 8)
+KERNEL(count) {
+  UNUSED;
+  int32_t* out = pointer(params[0]);
+  for (int64_t p = begin; p < end; ++p) out[p] += 1;
+}
+
+/* As count, but declared so small that it must stay on the calling thread; out[n] counts the calls. */
+GXU_HOST_KERNEL(count_calls, 0, 0, 1, 8, 8)
+KERNEL(count_calls) {
+  UNUSED;
+  int32_t* out = pointer(params[0]);
+  for (int64_t p = begin; p < end; ++p) out[p] += 1;
+  out[params[1]] += 1;
+}
+
+/* out[3 p ..] = coordinates of program p as the header defines them. */
+GXU_HOST_KERNEL(coordinates, 0, 0, 0, 8)
+KERNEL(coordinates) {
+  UNUSED;
+  uint32_t* out = pointer(params[0]);
+  for (int64_t p = begin; p < end; ++p) {
+    out[3 * p] = (uint32_t)(p % grid->x);
+    out[3 * p + 1] = (uint32_t)(p / grid->x % grid->y);
+    out[3 * p + 2] = (uint32_t)(p / ((int64_t)grid->x * grid->y));
+  }
+}
+
+/* Copies its parameter slots to out: every size, and more of them than a record holds inline. */
+#define FOUR_SIZES 1, 2, 4, 8
+GXU_HOST_KERNEL(show_params, 0, 0, 0, 8, FOUR_SIZES, FOUR_SIZES, FOUR_SIZES, FOUR_SIZES, FOUR_SIZES, FOUR_SIZES,
+                FOUR_SIZES, FOUR_SIZES, FOUR_SIZES, FOUR_SIZES)
+KERNEL(show_params) {
+  UNUSED;
+  memcpy(pointer(params[0]), params, 41 * sizeof(uint64_t));
+}
+
+/* out = 10 out + digit, on one program: shows the order of launches. */
+GXU_HOST_KERNEL(append_digit, 0, 0, 0, 8, 4)
+KERNEL(append_digit) {
+  UNUSED;
+  int64_t* out = pointer(params[0]);
+  *out = 10 * *out + (int32_t)params[1];
+}
+
+/* Each program waits for the one before it: ends only when programs are handed out in order. */
+GXU_HOST_KERNEL(chain, GXU_HOST_KERNEL_ORDERED, 0, 0, 8)
+KERNEL(chain) {
+  UNUSED;
+  int64_t* turn = pointer(params[0]);
+  for (int64_t p = begin; p < end; ++p) {
+    while (__atomic_load_n(turn, __ATOMIC_ACQUIRE) != p) {
+    }
+    __atomic_store_n(turn, p + 1, __ATOMIC_RELEASE);
+  }
+}
+
+/* Fills its scratch with the program's number and checks that nobody else wrote there; out[p] = 1 when all is well. */
+enum { kScratchBytes = 12345 };
+GXU_HOST_KERNEL(use_scratch, 0, kScratchBytes, 0, 8)
+KERNEL(use_scratch) {
+  UNUSED;
+  int32_t* out = pointer(params[0]);
+  for (int64_t p = begin; p < end; ++p) {
+    memset(scratch, (int)(p & 0xff), kScratchBytes);
+    int good = ((uintptr_t)scratch & 63) == 0;
+    const volatile uint8_t* bytes = scratch;
+    for (int i = 0; i < kScratchBytes; ++i) good &= bytes[i] == (p & 0xff);
+    out[p] = good;
+  }
+}
+
+/* Fails an assertion in program number params[1]; counts all programs that ran. */
+GXU_HOST_KERNEL(assert_at, 0, 0, 0, 8, 8)
+KERNEL(assert_at) {
+  UNUSED;
+  int32_t* out = pointer(params[0]);
+  for (int64_t p = begin; p < end; ++p) {
+    if (p == (int64_t)params[1]) services->assert_fail("index out of bounds: 0 <= tmp4 < 7");
+    out[p] += 1;
+  }
+}
+
+GXU_HOST_KERNEL(hello, 0, 0, 0, 8)
+KERNEL(hello) {
+  UNUSED;
+  services->print("hello from the device");
+}
+
+/* out[p] = sin(p): needs libm. */
+GXU_HOST_KERNEL(sines, 0, 0, 0, 8)
+KERNEL(sines) {
+  UNUSED;
+  double* out = pointer(params[0]);
+  for (int64_t p = begin; p < end; ++p) out[p] = sin((double)p);
+}
+
+/* Takes params[0] nanoseconds, then stores 1 through params[1]. */
+GXU_HOST_KERNEL(spin, 0, 0, 0, 8, 8)
+KERNEL(spin) {
+  UNUSED;
+  struct timespec start, now;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  do {
+    clock_gettime(CLOCK_MONOTONIC, &now);
+  } while ((now.tv_sec - start.tv_sec) * 1000000000LL + now.tv_nsec - start.tv_nsec < (int64_t)params[0]);
+  __atomic_store_n((int32_t*)pointer(params[1]), 1, __ATOMIC_RELEASE);
+}
+
+/* Kernels that must be refused. */
+KERNEL(no_info) { UNUSED; }
+
+KERNEL(old_version) { UNUSED; }
+GXU_HOST_KERNEL_EXPORT const uint64_t old_version_gxu_info[5] = {GXU_HOST_KERNEL_VERSION + 41, 0, 0, 0, 0};
+
+GXU_HOST_KERNEL(bad_size, 0, 0, 0, 8, 3)
+KERNEL(bad_size) { UNUSED; }
+
+GXU_HOST_KERNEL(bad_flags, 64, 0, 0, 8)
+KERNEL(bad_flags) { UNUSED; }
+
+GXU_HOST_KERNEL(huge_scratch, 0, UINT64_MAX, 0, 8)
+KERNEL(huge_scratch) { UNUSED; }
+
+GXU_HOST_KERNEL_EXPORT const uint64_t only_info_gxu_info[5] = {GXU_HOST_KERNEL_VERSION, 0, 0, 0, 0};
