@@ -57,6 +57,11 @@ class Event(torch.Event):
             raise NotImplementedError("gxu events cannot be shared between processes yet: leave interprocess=False")
         return super().__new__(cls, device=torch.device("gxu"), enable_timing=enable_timing, blocking=blocking)
 
+    def elapsed_time(self, end_event: torch.Event) -> float:
+        """Milliseconds from this event to `end_event`; both were recorded and created with enable_timing."""
+        # torch.Event's own accepts no subclass of torch.Event.
+        return _C.event_elapsed_time(self.event_id, end_event.event_id)
+
     @property
     def gxu_event(self) -> int:
         """The runtime's handle (gxuEvent_t), 0 before the first record."""

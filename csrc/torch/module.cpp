@@ -137,6 +137,13 @@ py::tuple stream_priority_range() {
   return py::make_tuple(least, greatest);
 }
 
+double event_elapsed_time(uint64_t start, uint64_t end) {
+  TORCH_CHECK(start != 0 && end != 0, "Both events must be recorded before calculating elapsed time.");
+  float milliseconds = 0;
+  GXU_CALL(gxuEventElapsedTime, &milliseconds, reinterpret_cast<gxuEvent_t>(start), reinterpret_cast<gxuEvent_t>(end));
+  return milliseconds;
+}
+
 uint64_t module_load_data(const py::bytes& image, const std::string& name) {
   ensure_initialized();
   const std::string_view data = image;
@@ -222,6 +229,8 @@ void define_stream_functions(py::module_& m) {
           exchange_stream(external_stream(native_stream(stream_id), resolve_device_index(device)));
         }),
         py::arg("stream_id"), py::arg("device"));
+  m.def("event_elapsed_time", wrap(&event_elapsed_time), py::arg("start"), py::arg("end"),
+        "Milliseconds between two recorded events, given by their handles.");
   m.def("stream_priority_range", wrap(&stream_priority_range), "(least, greatest) priority of streams.");
 }
 
