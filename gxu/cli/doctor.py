@@ -1,4 +1,4 @@
-"""`python -m gxu doctor`: checks the installation from the bottom up, one line each, with the remedy where one fails."""
+"""`python -m gxu doctor`: checks the installation from the bottom up, one line each, with a remedy where one fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HELP = "check the installation: versions, runtime library, registration, caches,
 ENTRY_POINTS = {"torch.backends": "gxu", "triton.backends": "gxu"}
 
 
-class CheckFailed(Exception):
+class CheckError(Exception):
     """What a check found; its remedy is the check's own."""
 
 
@@ -35,7 +35,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Check:
-    """`probe` returns what it found, or raises: CheckFailed, or whatever the probed code raises."""
+    """`probe` returns what it found, or raises: CheckError, or whatever the probed code raises."""
 
     name: str
     probe: Callable[[], str]
@@ -81,7 +81,7 @@ def versions() -> str:
         requirement = Requirement(text)
         version = found.get(requirement.name)
         if version is not None and not requirement.specifier.contains(version, prereleases=True):
-            raise CheckFailed(f"{requirement.name} {version}, but torch-gxu needs {requirement}")
+            raise CheckError(f"{requirement.name} {version}, but torch-gxu needs {requirement}")
     return ", ".join(f"{name} {version}" for name, version in found.items()) + f", Python {platform.python_version()}"
 
 
@@ -90,7 +90,7 @@ def entry_points() -> str:
         group for group, name in ENTRY_POINTS.items() if name not in importlib.metadata.entry_points(group=group).names
     ]
     if missing:
-        raise CheckFailed(f"no entry point gxu in {' and '.join(missing)}")
+        raise CheckError(f"no entry point gxu in {' and '.join(missing)}")
     return ", ".join(ENTRY_POINTS)
 
 
@@ -113,10 +113,10 @@ def device_module() -> str:
 
     name = torch._C._get_privateuse1_backend_name()
     if name != "gxu":
-        raise CheckFailed(f"PrivateUse1 is named {name!r}")
+        raise CheckError(f"PrivateUse1 is named {name!r}")
     module = torch.get_device_module("gxu")
     if not module.is_available():
-        raise CheckFailed("torch.gxu.is_available() is False")
+        raise CheckError("torch.gxu.is_available() is False")
     return f"torch.gxu, {module.device_count()} device(s)"
 
 
@@ -140,9 +140,9 @@ def inductor() -> str:
     init_backend_registration()
     scheduling, wrapper = get_scheduling_for_device("gxu"), get_wrapper_codegen_for_device("gxu")
     if scheduling is None or wrapper is None:
-        raise CheckFailed(f"scheduling {scheduling}, wrapper {wrapper}")
+        raise CheckError(f"scheduling {scheduling}, wrapper {wrapper}")
     if not is_gpu("gxu"):
-        raise CheckFailed("Inductor does not count gxu among its GPU types, so it would omit device guards")
+        raise CheckError("Inductor does not count gxu among its GPU types, so it would omit device guards")
     parts = [getattr(scheduling, "__name__", repr(scheduling)), getattr(wrapper, "__name__", repr(wrapper))]
     return ", ".join([*parts, type(get_device_op_overrides("gxu")).__name__])
 
@@ -151,7 +151,7 @@ def triton_driver() -> str:
     from triton.backends import backends
 
     if "gxu" not in backends:
-        raise CheckFailed(f"Triton knows the backends {', '.join(sorted(backends)) or 'none'}")
+        raise CheckError(f"Triton knows the backends {', '.join(sorted(backends)) or 'none'}")
     return f"{backends['gxu'].compiler.__module__}, {backends['gxu'].driver.__module__}"
 
 
@@ -166,7 +166,7 @@ def caches() -> str:
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            raise CheckFailed(f"{name}'s cache folder {folder} is not writable: {error.strerror}") from None
+            raise CheckError(f"{name}'s cache folder {folder} is not writable: {error.strerror}") from None
     return ", ".join(str(folder) for folder in folders.values())
 
 
@@ -187,9 +187,9 @@ def compile_and_run() -> str:
         launched = _C.launch_count() - launched
     difference = float((actual - softmax(x)).abs().max())
     if launched < 1:
-        raise CheckFailed("the compiled function launched no kernel on gxu")
+        raise CheckError("the compiled function launched no kernel on gxu")
     if difference > 1e-5:
-        raise CheckFailed(f"a compiled softmax differs from the CPU's by {difference:.1e}")
+        raise CheckError(f"a compiled softmax differs from the CPU's by {difference:.1e}")
     return f"{launched} kernel(s) launched, largest difference from the CPU {difference:.1e}"
 
 
