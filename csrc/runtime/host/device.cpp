@@ -44,6 +44,7 @@ int clock_rate_khz() {
 Device::Device(int index, uint64_t memory_limit) : index_(index), memory_limit_(memory_limit) {
   default_stream_ = new Stream(*this, Stream::Role::kDefault);
   streams_.push_back(default_stream_);
+  fill_properties();
 }
 
 bool Device::charge(uint64_t size) {
@@ -113,9 +114,9 @@ void Device::throw_failure() {
   throw Error(gxuErrorLaunchFailed, std::move(message));
 }
 
-void Device::fill_properties(gxuDeviceProperties& properties) const {
+void Device::fill_properties() {
   const uint64_t l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, uint64_t{1} << 20);
-  std::memset(&properties, 0, sizeof(properties));
+  gxuDeviceProperties& properties = properties_;
   std::snprintf(properties.name, sizeof(properties.name), "GXU (host engine, %d threads)", team_size());
   // "gxu-host" in hexadecimal, then the device's number.
   std::snprintf(properties.uuid, sizeof(properties.uuid), "6778752d-686f-7374-0000-%012x",
@@ -198,11 +199,9 @@ gxuError_t gxuGetDeviceProperties(gxuDeviceProperties* properties, int device) {
            "gxuDeviceProperties.struct_size is %u: want at least %zu; set it to sizeof(gxuDeviceProperties) first",
            wanted, sizeof(gxuDeviceProperties));
     }
-    gxuDeviceProperties filled;
-    found.fill_properties(filled);
-    filled.struct_size = wanted;
     std::memset(properties, 0, wanted);
-    std::memcpy(properties, &filled, sizeof(filled));
+    std::memcpy(properties, &found.properties(), sizeof(gxuDeviceProperties));
+    properties->struct_size = wanted;
   });
 }
 

@@ -46,13 +46,15 @@ class Device {
     }
   }
 
-  void fill_properties(gxuDeviceProperties& properties) const;
+  const gxuDeviceProperties& properties() const { return properties_; }
 
  private:
+  void fill_properties();
   [[noreturn]] void throw_failure();
 
   const int index_;
   const uint64_t memory_limit_;
+  gxuDeviceProperties properties_{};
   std::atomic<uint64_t> memory_used_{0};
 
   std::mutex streams_mutex_;

@@ -171,11 +171,10 @@ gxuError_t gxuFuncSetAttribute(gxuFunction_t function, gxuFunctionAttribute attr
     if (attribute != gxuFuncAttributeMaxDynamicSharedMemorySize) {
       fail(gxuErrorInvalidValue, "unknown function attribute %d", static_cast<int>(attribute));
     }
-    gxuDeviceProperties properties;
-    current_device().fill_properties(properties);
-    if (value < 0 || static_cast<uint64_t>(value) > properties.shared_memory_per_block) {
+    const uint64_t limit = current_device().properties().shared_memory_per_block;
+    if (value < 0 || static_cast<uint64_t>(value) > limit) {
       fail(gxuErrorInvalidValue, "%d bytes of shared memory: a program has 0 to %llu", value,
-           static_cast<unsigned long long>(properties.shared_memory_per_block));
+           static_cast<unsigned long long>(limit));
     }
     // Kernels of this engine bring their memory needs in their description: there is nothing to remember.
   });
