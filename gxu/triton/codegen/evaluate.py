@@ -1,0 +1,268 @@
+"""Evaluates an expression over tiles at one index (or one vector of indices) of the open loop nest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..analysis.effects import is_volatile
+from ..analysis.strides import StrideAnalysis
+from ..errors import UnsupportedError
+from ..ir.module import Block, Op, Value
+from ..lowering.walk import VIEWS, bound_sides
+from . import integers, memory
+from .builder import Builder
+from .elementwise import ELEMENTWISE
+from .values import Val, constant
+
+Index = tuple[Val, ...]
+ZERO = constant(0, "i32")
+
+
+@dataclass(eq=False, slots=True)
+class Buffer:
+    """Memory that keeps a tile: where it starts, and the level of the code that fills it."""
+
+    pointer: Val
+    elem: str
+    shape: tuple[int, ...]
+    depth: int
+
+
+@dataclass(eq=False, slots=True)
+class Progress:
+    """A loop-carried tile kept as its first value plus a scalar (an offset in elements for pointers)."""
+
+    initial: Value
+    added: Val
+
+
+@dataclass(eq=False)
+class Facts:
+    """What is known while a nest is being written: mask atoms that hold, and the lanes of a tail that are in bounds."""
+
+    atoms: dict[tuple[Value, tuple[int, ...]], int] = field(default_factory=dict)  # -> depth of the loop that ensures it
+    lane_mask: Val | None = None
+
+
+class Evaluator:
+    """Emits values. Scalars of the program are bound as they are reached; tiles are evaluated when roots ask."""
+
+    def __init__(self, builder: Builder, strides: StrideAnalysis, order: dict[Op, int]) -> None:
+        self.b = builder
+        self.strides = strides
+        self.order = order  # position of each operation in the program
+        self.scalars: dict[Value, Val] = {}
+        self.buffers: dict[Value, Buffer] = {}
+        self.progress: dict[Value, Progress] = {}
+        self.depth_of: dict[Block, int] = {}
+        self.facts = Facts()
+        self._views: dict[str, Callable[[Op, Index], Val]] = {
+            "tt.splat": self._splat,
+            "tt.expand_dims": self._expand_dims,
+            "tt.broadcast": self._broadcast,
+            "tt.trans": self._trans,
+            "tt.reshape": self._reshape,
+        }
+        self._sources: dict[str, Callable[[Op, Index], Val]] = {
+            "arith.constant": self._constant,
+            "tt.make_range": self._make_range,
+            "tt.load": self._load,
+            "tt.join": self._join,
+            "tt.split": self._split,
+        }
+
+    # -- the memo -----------------------------------------------------------------------------------------------------
+
+    def bind(self, value: Value, index: Index, emitted: Val) -> None:
+        """Remembers a value at an index, for as long as the level that defines it is open."""
+        level = self.b.levels[max(emitted.depth, *(i.depth for i in index), 0)]
+        level.memo[(value, tuple(i.uid for i in index))] = emitted
+
+    def _recall(self, value: Value, index: Index) -> Val | None:
+        key = (value, tuple(i.uid for i in index))
+        for level in reversed(self.b.levels):
+            if (known := level.memo.get(key)) is not None:
+                return known
+        return None
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def scalar(self, value: Value) -> Val:
+        return self.scalars[value]
+
+    def at(self, value: Value, index: Index) -> Val:
+        """The value of a tile at ``index`` (one Val for each dimension), or of a scalar."""
+        if not value.type.shape:
+            return self.scalars[value]
+        index = tuple(ZERO if size == 1 else i for i, size in zip(index, value.type.shape, strict=True))
+        known = self._recall(value, index)
+        if known is None:
+            known = self._compute(value, index)
+            self.bind(value, index, known)
+        return known
+
+    def fresh(self, value: Value, index: Index) -> Val:
+        """As :meth:`at`, for a value that has memory which is still to be written."""
+        index = tuple(ZERO if size == 1 else i for i, size in zip(index, value.type.shape, strict=True))
+        known = self._recall(value, index)
+        if known is None:
+            known = self._evaluate(value, index)
+            self.bind(value, index, known)
+        return known
+
+    def _compute(self, value: Value, index: Index) -> Val:
+        buffer = self.buffers.get(value)
+        return self._evaluate(value, index) if buffer is None else self.read_buffer(buffer, index)
+
+    def _evaluate(self, value: Value, index: Index) -> Val:
+        carried = self.progress.get(value)
+        if carried is not None:
+            start = self.at(carried.initial, index)
+            if value.type.is_pointer:
+                return integers.offset_pointer(self.b, start, carried.added, value.type.pointee)
+            return integers.add(self.b, start, carried.added)
+        op = value.op
+        if op is None:
+            raise AssertionError(f"{value} has no buffer")
+        if op.name in VIEWS:
+            return self._views[op.name](op, index)
+        source = self._sources.get(op.name)
+        if source is not None:
+            return source(op, index) if op.name != "tt.split" else self._split(op, index, value.index)
+        lowering = ELEMENTWISE.get(op.name)
+        if lowering is None:
+            raise UnsupportedError.at(f"operation {op.name}", op.location)
+        return lowering(self.b, op, [self.at(operand, index) for operand in op.operands])
+
+    def elementwise(self, op: Op, args: list[Val]) -> Val:
+        lowering = ELEMENTWISE.get(op.name)
+        if lowering is None:
+            raise UnsupportedError.at(f"operation {op.name}", op.location)
+        return lowering(self.b, op, args)
+
+    # -- views --------------------------------------------------------------------------------------------------------
+
+    def _splat(self, op: Op, index: Index) -> Val:
+        return self.scalars[op.operands[0]]
+
+    def _expand_dims(self, op: Op, index: Index) -> Val:
+        axis = op.attrs["axis"]
+        return self.at(op.operands[0], index[:axis] + index[axis + 1 :])
+
+    def _broadcast(self, op: Op, index: Index) -> Val:
+        return self.at(op.operands[0], index)  # dimensions of size one are read at 0
+
+    def _trans(self, op: Op, index: Index) -> Val:
+        source = [ZERO] * len(index)
+        for position, axis in enumerate(op.attrs["order"]):
+            source[axis] = index[position]
+        return self.at(op.operands[0], tuple(source))
+
+    def _reshape(self, op: Op, index: Index) -> Val:
+        source, target = op.operands[0].type.shape, op.result.type.shape
+        if [s for s in source if s != 1] == [s for s in target if s != 1]:
+            remaining = iter([i for i, size in zip(index, target, strict=True) if size != 1])
+            return self.at(op.operands[0], tuple(ZERO if size == 1 else next(remaining) for size in source))
+        linear = self.linear(index, target)
+        position: list[Val] = []
+        for size in reversed(source):
+            position.append(integers.divide(self.b, "urem", linear, constant(size, "i32")))
+            linear = integers.divide(self.b, "udiv", linear, constant(size, "i32"))
+        return self.at(op.operands[0], tuple(reversed(position)))
+
+    def linear(self, index: Index, shape: tuple[int, ...]) -> Val:
+        """Row-major position of an index."""
+        result = ZERO
+        for i, size in zip(index, shape, strict=True):
+            result = integers.add(self.b, integers.mul(self.b, result, constant(size, "i32")), i)
+        return result
+
+    def _join(self, op: Op, index: Index) -> Val:
+        first, second = (self.at(operand, index[:-1]) for operand in op.operands)
+        return self.b.select(integers.compare(self.b, 0, index[-1], ZERO), first, second)
+
+    def _split(self, op: Op, index: Index, half: int = 0) -> Val:
+        return self.at(op.operands[0], (*index, constant(half, "i32")))
+
+    # -- sources ------------------------------------------------------------------------------------------------------
+
+    def _constant(self, op: Op, index: Index) -> Val:
+        number = op.attrs["value"]
+        if isinstance(number, list):
+            raise UnsupportedError.at("a constant tile of different numbers", op.location)
+        return constant(number, op.result.type.elem)
+
+    def _make_range(self, op: Op, index: Index) -> Val:
+        return integers.add(self.b, index[0], constant(op.attrs["start"], "i32"))
+
+    def _load(self, op: Op, index: Index) -> Val:
+        pointer, mask, other = load_operands(op)
+        address = self.at(pointer, index)
+        at_least = self.depth_of.get(op.parent, 1) if op.parent is not None else 1
+        condition: Val | None = None
+        if mask is not None:
+            condition, ensured = self.mask(mask, index)
+            at_least = max(at_least, ensured)
+        fill = self.at(other, index) if other is not None else None
+        if self.facts.lane_mask is not None and address.lanes > 1:
+            condition = memory.both(self.b, condition, self.facts.lane_mask)
+        return memory.load(
+            self.b, address, op.result.type.elem, condition, fill, at_least=at_least, volatile=is_volatile(op)
+        )
+
+    def mask(self, mask: Value, index: Index) -> tuple[Val | None, int]:
+        """What is left of a mask where the facts of the nest hold, and the depth of the loops that ensure the rest."""
+        if not mask.type.shape:
+            return self.scalars[mask], 0
+        index = tuple(ZERO if size == 1 else i for i, size in zip(index, mask.type.shape, strict=True))
+        ensured = self.facts.atoms.get((mask, tuple(i.uid for i in index)))
+        if ensured is not None:
+            return None, ensured
+        op = mask.op
+        if op is not None and mask not in self.buffers:
+            if op.name == "arith.andi":
+                (x, dx), (y, dy) = (self.mask(operand, index) for operand in op.operands)
+                return memory.both(self.b, x, y), max(dx, dy)
+            if op.name in ("tt.broadcast", "tt.expand_dims") and op.operands[0].type.shape:
+                if op.name == "tt.expand_dims":
+                    axis = op.attrs["axis"]
+                    index = index[:axis] + index[axis + 1 :]
+                return self.mask(op.operands[0], index)
+        value = self.at(mask, index)
+        return (None, 0) if value.const == 1 else (value, 0)
+
+    # -- buffers ------------------------------------------------------------------------------------------------------
+
+    def read_buffer(self, buffer: Buffer, index: Index) -> Val:
+        pointer = self._buffer_address(buffer, index)
+        return memory.load(self.b, pointer, buffer.elem, None, None, at_least=buffer.depth)
+
+    def write_buffer(self, buffer: Buffer, index: Index, value: Val) -> None:
+        memory.store(self.b, self._buffer_address(buffer, index), value, buffer.elem, self.facts.lane_mask)
+
+    def _buffer_address(self, buffer: Buffer, index: Index) -> Val:
+        elem = "i8" if buffer.elem == "i1" else buffer.elem
+        return integers.offset_pointer(self.b, buffer.pointer, self.linear(index, buffer.shape), elem)
+
+    # -- bounds -------------------------------------------------------------------------------------------------------
+
+    def trip_count(self, atom: Value, index: Callable[[Value], Index], size: int) -> Val:
+        """How many indices from 0 satisfy ``start + step * index < bound``, between 0 and ``size``.
+
+        ``index`` gives the position at which a side of the comparison has its first index along the loop's axis.
+        """
+        sides = bound_sides(atom.op)
+        assert sides is not None
+        first, bound, inclusive = sides
+        position = index(first)
+        start, end = self.at(first, position), self.at(bound, position)
+        if inclusive:
+            end = integers.add(self.b, end, constant(1, end.elem))
+        return integers.sub(self.b, end, start)
+
+
+def load_operands(op: Op) -> tuple[Value, Value | None, Value | None]:
+    """(pointer, mask, other) of a ``tt.load``."""
+    pointer, mask, other = op.segments()[:3]
+    return pointer[0], mask[0] if mask else None, other[0] if other else None

@@ -1,0 +1,245 @@
+"""Integer and pointer arithmetic that keeps progressions symbolic.
+
+Triton's index arithmetic is assumed not to overflow (as Triton's own axis analysis assumes): ``base + lane * stride`` stays
+a progression through additions, multiplications by uniform values, and extensions.
+"""
+
+from __future__ import annotations
+
+from ..ir.types import BITS, byte_size
+from .builder import Builder
+from .values import LLVM_TYPE, Val, constant, divisor_of
+
+_MAX_MULTIPLE = 1 << 20
+
+
+def progression(b: Builder, base: Val, stride: int) -> Val:
+    """``base + lane * stride`` in the open vector loop; stride 0 (or no open vector loop) is the scalar itself."""
+    if stride == 0 or b.lanes == 1:
+        return base
+    return Val(
+        base.elem,
+        None,
+        base.depth,
+        b.lanes,
+        base=base,
+        stride=stride,
+        multiple=base.multiple,
+        nonneg=base.nonneg and stride > 0,
+    )
+
+
+def _parts(value: Val) -> tuple[Val, int] | None:
+    """(base, stride) of a scalar or a progression; None for a general vector."""
+    if value.base is not None:
+        return value.base, value.stride
+    return (value, 0) if value.lanes == 1 else None
+
+
+def _wrap(number: int, elem: str) -> int:
+    result = constant(number, elem).const
+    assert isinstance(result, int)
+    return result
+
+
+def _scalar(b: Builder, opcode: str, x: Val, y: Val, multiple: int, nonneg: bool) -> Val:
+    depth = max(x.depth, y.depth)
+    return b.emit(
+        x.elem,
+        f"{opcode} {LLVM_TYPE[x.elem]} {b.scalar(x)}, {b.scalar(y)}",
+        depth,
+        multiple=min(multiple, _MAX_MULTIPLE),
+        nonneg=nonneg,
+    )
+
+
+def add(b: Builder, x: Val, y: Val) -> Val:
+    if isinstance(x.const, int) and isinstance(y.const, int):
+        return constant(x.const + y.const, x.elem)
+    if y.const == 0:
+        return x
+    if x.const == 0:
+        return y
+    px, py = _parts(x), _parts(y)
+    if px and py and (px[1] or py[1]):
+        return progression(b, add(b, px[0], py[0]), px[1] + py[1])
+    if px and py:
+        return _scalar(b, "add", x, y, min(x.multiple, y.multiple), x.nonneg and y.nonneg)
+    return _flagged(b.binary("add", x, y), x.nonneg and y.nonneg)
+
+
+def sub(b: Builder, x: Val, y: Val) -> Val:
+    if isinstance(x.const, int) and isinstance(y.const, int):
+        return constant(x.const - y.const, x.elem)
+    if y.const == 0:
+        return x
+    px, py = _parts(x), _parts(y)
+    if px and py and (px[1] or py[1]):
+        return progression(b, sub(b, px[0], py[0]), px[1] - py[1])
+    if px and py:
+        return _scalar(b, "sub", x, y, min(x.multiple, y.multiple), False)
+    return b.binary("sub", x, y)
+
+
+def mul(b: Builder, x: Val, y: Val) -> Val:
+    if isinstance(x.const, int) and isinstance(y.const, int):
+        return constant(x.const * y.const, x.elem)
+    for one, other in ((x, y), (y, x)):
+        if one.const == 1:
+            return other
+        if one.const == 0:
+            return constant(0, x.elem)
+        if isinstance(one.const, int) and other.base is not None:
+            return progression(b, mul(b, other.base, one), _wrap(other.stride * one.const, x.elem))
+    if x.lanes == 1 and y.lanes == 1:
+        return _scalar(b, "mul", x, y, x.multiple * y.multiple, x.nonneg and y.nonneg)
+    return _flagged(b.binary("mul", x, y), x.nonneg and y.nonneg)
+
+
+def shl(b: Builder, x: Val, y: Val) -> Val:
+    if isinstance(y.const, int) and 0 <= y.const < BITS[x.elem] - 1:
+        return mul(b, x, constant(1 << y.const, x.elem))
+    return b.binary("shl", x, y)
+
+
+def divide(b: Builder, opcode: str, x: Val, y: Val) -> Val:
+    """``sdiv``, ``udiv``, ``srem`` or ``urem``.
+
+    Where x cannot be negative and its lanes stay between two multiples of a constant divisor, the quotient is one scalar and
+    the remainder a progression.
+    """
+    remainder = opcode.endswith("rem")
+    divisor = y.const
+    if isinstance(x.const, int) and isinstance(divisor, int) and divisor > 0 and x.const >= 0:
+        return constant(x.const % divisor if remainder else x.const // divisor, x.elem)
+    if divisor == 1:
+        return constant(0, x.elem) if remainder else x
+    positive = isinstance(divisor, int) and divisor > 0
+    unsigned = "u" + opcode[1:] if x.nonneg and positive else opcode
+    if x.base is not None and x.nonneg and isinstance(divisor, int) and positive and x.stride > 0:
+        span = (x.lanes - 1) * x.stride
+        # Lanes base .. base + span lie between two multiples of `divisor` when a block that holds them divides it.
+        block = 1 << span.bit_length()
+        if divisor % block == 0 and x.base.multiple % block == 0:
+            inner = divide(b, opcode, x.base, y)
+            return progression(b, inner, x.stride) if remainder else inner
+    if x.lanes == 1 and y.lanes == 1:
+        if isinstance(divisor, int) and positive:
+            power = divisor_of(divisor)
+            multiple = min(x.multiple, power) if remainder else max(1, x.multiple // divisor if divisor == power else 1)
+        else:
+            multiple = 1
+        # A division can trap: it must not move to a level where its operands were not meant to be used.
+        depth = max(x.depth, y.depth) if positive else b.depth
+        kind = LLVM_TYPE[x.elem]
+        return b.emit(
+            x.elem, f"{unsigned} {kind} {b.scalar(x)}, {b.scalar(y)}", depth, multiple=multiple, nonneg=x.nonneg and positive
+        )
+    if not positive:
+        lanes, (xs, ys), _ = b.operands(x, y)
+        return b.emit(x.elem, f"{unsigned} <{lanes} x {LLVM_TYPE[x.elem]}> {xs}, {ys}", b.depth, lanes)
+    return _flagged(b.binary(unsigned, x, y), x.nonneg)
+
+
+def floor_divide_scalar(b: Builder, x: Val, divisor: int) -> Val:
+    """ceil(x / divisor) of a scalar for a positive constant divisor; x may be negative."""
+    if divisor == 1:
+        return x
+    return divide(b, "sdiv", add(b, x, constant(divisor - 1, x.elem)), constant(divisor, x.elem))
+
+
+def bitwise(b: Builder, opcode: str, x: Val, y: Val) -> Val:
+    """``and``, ``or``, ``xor``; masks that are constant fold away."""
+    if isinstance(x.const, int) and isinstance(y.const, int):
+        fold = {"and": x.const & y.const, "or": x.const | y.const, "xor": x.const ^ y.const}
+        return constant(fold[opcode], x.elem)
+    ones = 1 if x.elem == "i1" else -1
+    for one, other in ((x, y), (y, x)):
+        if one.const is None:
+            continue
+        if opcode == "and":
+            if one.const == 0:
+                return one
+            if one.const == ones:
+                return other
+        elif one.const == 0:
+            return other
+        elif opcode == "or" and one.const == ones:
+            return one
+    nonneg = (x.nonneg or y.nonneg) if opcode == "and" else (x.nonneg and y.nonneg)
+    return _flagged(b.binary(opcode, x, y), nonneg)
+
+
+def extend(b: Builder, x: Val, elem: str, *, signed: bool) -> Val:
+    """``sext`` or ``zext``; of a boolean, too."""
+    if isinstance(x.const, int):
+        number = x.const
+        if not signed:
+            number &= (1 << BITS[x.elem]) - 1
+        elif x.elem == "i1":
+            number = -number
+        return constant(number, elem)
+    if x.base is not None and (signed or x.nonneg):
+        return progression(b, extend(b, x.base, elem, signed=signed), x.stride)
+    opcode = "sext" if signed and not (x.nonneg and x.elem != "i1") else "zext"
+    result = b.cast(opcode, x, elem)
+    result.multiple = x.multiple
+    return _flagged(result, opcode == "zext")
+
+
+def truncate(b: Builder, x: Val, elem: str) -> Val:
+    if isinstance(x.const, int):
+        return constant(x.const, elem)
+    if x.base is not None and elem != "i1":
+        return progression(b, truncate(b, x.base, elem), _wrap(x.stride, elem))
+    result = b.cast("trunc", x, elem)
+    if elem != "i1":
+        result.multiple = min(x.multiple, 1 << (BITS[elem] - 1))
+        # Offsets are computed in 64 bits and narrowed where the frontend knows that they fit.
+        result.nonneg = x.nonneg
+    return result
+
+
+_PREDICATES = ["eq", "ne", "slt", "sle", "sgt", "sge", "ult", "ule", "ugt", "uge"]
+_FOLD = [
+    lambda a, c: a == c,
+    lambda a, c: a != c,
+    lambda a, c: a < c,
+    lambda a, c: a <= c,
+    lambda a, c: a > c,
+    lambda a, c: a >= c,
+]
+
+
+def compare(b: Builder, predicate: int, x: Val, y: Val) -> Val:
+    """``arith.cmpi`` with MLIR's predicate numbers."""
+    if predicate < 6 and isinstance(x.const, int) and isinstance(y.const, int):
+        return constant(int(_FOLD[predicate](x.const, y.const)), "i1")
+    if x.base is not None and y.base is not None and x.stride == y.stride and predicate < 6:
+        x, y = x.base, y.base
+    return b.compare(f"icmp {_PREDICATES[predicate]}", x, y)
+
+
+def offset_pointer(b: Builder, pointer: Val, offset: Val, pointee: str) -> Val:
+    """``tt.addptr``: offsets count elements of ``pointee``; progressions of pointers count bytes."""
+    size = byte_size(pointee)
+    pp, po = _parts(pointer), _parts(offset)
+    if pp and po:
+        base, start = pp[0], po[0]
+        if start.const != 0:
+            depth = max(base.depth, start.depth)
+            kind = {1: "i8", 2: "i16", 4: "i32", 8: "i64"}[size]
+            index = f"{LLVM_TYPE[start.elem]} {b.scalar(start)}"
+            base = b.emit("ptr", f"getelementptr {kind}, ptr {b.scalar(base)}, {index}", depth)
+        return progression(b, base, pp[1] + po[1] * size)
+    lanes, (refs, offsets), depth = b.operands(pointer, offset)
+    kind = {1: "i8", 2: "i16", 4: "i32", 8: "i64"}[size]
+    pointers = f"ptr {b.scalar(pointer)}" if pointer.lanes == 1 else f"<{lanes} x ptr> {refs}"
+    return b.emit(
+        "ptr", f"getelementptr {kind}, {pointers}, <{lanes} x {LLVM_TYPE[offset.elem]}> {offsets}", depth, lanes
+    )
+
+
+def _flagged(value: Val, nonneg: bool) -> Val:
+    value.nonneg = nonneg
+    return value

@@ -1,0 +1,320 @@
+"""Writes loop nests: trip counts, vector loops with their masked tails, reductions, and the statements inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..analysis.effects import same_memory
+from ..errors import UnsupportedError
+from ..ir.module import Op
+from ..lowering.loops import Atom, Axis, Dim, Loop, Root
+from ..lowering.walk import identity_of
+from . import atomics, integers, memory
+from .evaluate import ZERO, Buffer, Evaluator, Index
+from .values import LLVM_TYPE, Val, constant
+
+_I32 = "i32"
+
+
+class NestWriter:
+    """Writes the loop form of one segment."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.e = evaluator
+        self.b = evaluator.b
+        self.position: dict[Axis, Val] = {}
+
+    def write(self, items: Sequence[Loop | Root]) -> None:
+        """Statements of one body: all that they store is computed before the first of them stores."""
+        pending: list[tuple[Root, object]] = []
+        for item in items:
+            if isinstance(item, Root) and item.kind in ("store", "buffer"):
+                if self._reads_after(item, pending):
+                    self._finish(pending)
+                pending.append((item, self._prepare(item)))
+                continue
+            self._finish(pending)
+            if isinstance(item, Loop):
+                self._loop(item)
+            elif item.kind == "reduce":
+                self._reduce_nothing(item)
+            else:
+                atomics.write(self.e, item.op, self._index(item.axes))
+        self._finish(pending)
+
+    # -- positions ----------------------------------------------------------------------------------------------------
+
+    def _index(self, dims: Sequence[Dim]) -> Index:
+        return tuple(self.position.get(d.find(), ZERO) if isinstance(d, Axis) else ZERO for d in dims)
+
+    # -- stores -------------------------------------------------------------------------------------------------------
+
+    def _reads_after(self, root: Root, pending: list[tuple[Root, object]]) -> bool:
+        """Whether the root loads what a pending store writes, and comes after it in the program."""
+        order = self.e.order
+        return any(
+            order[load] > order[store.op] and same_memory(load.operands[0], store.op.operands[0])
+            for store, _ in pending
+            if store.kind == "store"
+            for load in root.loads
+        )
+
+    def _prepare(self, root: Root) -> tuple[Val, Val, Val | None]:
+        index = self._index(root.axes)
+        if root.kind == "buffer":
+            assert root.value is not None
+            keeps = self.e.buffers.get(root.value) is root.outputs[0]
+            return (self.e.fresh if keeps else self.e.at)(root.value, index), ZERO, None
+        operands = root.op.operands
+        condition: Val | None = None
+        if len(operands) > 2:
+            condition, _ = self.e.mask(operands[2], index)
+        pointer, value = self.e.at(operands[0], index), self.e.at(operands[1], index)
+        # A tail's lanes beyond the bound must not store; lanes that agree on one address store once.
+        if self.e.facts.lane_mask is not None:
+            condition = memory.both(self.b, condition, self.e.facts.lane_mask)
+        return value, pointer, condition
+
+    def _finish(self, pending: list[tuple[Root, object]]) -> None:
+        for root, prepared in pending:
+            value, pointer, condition = prepared  # type: ignore[misc]
+            if root.kind == "buffer":
+                self._keep(root, 0, self._index(root.axes), value)
+            else:
+                memory.store(self.b, pointer, value, root.op.operands[0].type.pointee, condition)
+        pending.clear()
+
+    def _keep(self, root: Root, result: int, index: Index, value: Val) -> None:
+        buffer = root.outputs[result]
+        assert isinstance(buffer, Buffer)
+        self.e.write_buffer(buffer, index, value)
+
+    # -- loops --------------------------------------------------------------------------------------------------------
+
+    def _trip(self, loop: Loop) -> Val:
+        """The trip count: the axis' size cut by the loop's clamps; not negative."""
+        trip = constant(loop.axis.size, _I32)
+        for atom in loop.clamps:
+            trip = self._smaller(trip, self._bound(atom, loop.axis))
+        return trip
+
+    def _bound(self, atom: Atom, axis: Axis) -> Val:
+        outer = self.position.pop(axis, None)
+        index = self._index(atom.dims)  # the loop's own axis is not open: it reads index 0
+        if outer is not None:
+            self.position[axis] = outer
+        lanes, self.b.lanes = self.b.lanes, self.b.lanes
+        count = self.e.trip_count(atom.value, lambda _: index, axis.size)
+        self.b.lanes = lanes
+        step = self._step(atom)
+        if step != 1:
+            count = integers.floor_divide_scalar(self.b, count, step)
+        return count
+
+    def _step(self, atom: Atom) -> int:
+        assert atom.value.op is not None
+        strides = [
+            s
+            for side in atom.value.op.operands
+            for d, s in zip(atom.dims, self.e.strides.of(side), strict=True)
+            if isinstance(d, Axis) and d.find() is atom.axis and s != 0
+        ]
+        assert len(strides) == 1 and isinstance(strides[0], int)
+        return strides[0]
+
+    def _smaller(self, trip: Val, count: Val) -> Val:
+        """min(trip, count), clipped at 0, as i32; computed in the width of ``count``."""
+        limit = integers.extend(self.b, trip, count.elem, signed=True) if count.elem == "i64" else trip
+        if isinstance(count.const, int) and isinstance(limit.const, int):
+            return constant(max(0, min(count.const, limit.const)), _I32)
+        smaller = self.b.select(self.b.compare("icmp slt", count, limit), count, limit)
+        zero = constant(0, count.elem)
+        result = self.b.select(self.b.compare("icmp sgt", smaller, zero), smaller, zero)
+        result = integers.truncate(self.b, result, _I32) if count.elem == "i64" else result
+        result.nonneg = True
+        return result
+
+    def _loop(self, loop: Loop) -> None:
+        saved = dict(self.e.facts.atoms)
+        trip = self._trip(loop)
+        if loop.lanes > 1:
+            self._vector_loop(loop, trip)
+        else:
+            self._scalar_loop(loop, trip)
+        self.e.facts.atoms = saved
+
+    def _enter(self, loop: Loop, index: Val) -> None:
+        """Opens the loop's axis at ``index`` and lets its clamps count as facts."""
+        self.position[loop.axis] = index
+        for atom in loop.clamps:
+            at = tuple(
+                ZERO if size == 1 else i
+                for i, size in zip(self._index(atom.dims), atom.value.type.shape, strict=True)
+            )
+            self.e.facts.atoms[(atom.value, tuple(i.uid for i in at))] = self.b.depth
+
+    def _body(self, loop: Loop, index: Val, state: list[Val], first: Val | None) -> list[Val]:
+        """One pass over the body. ``state`` holds the accumulators of the loop's reductions, ``first`` whether they are empty."""
+        self._enter(loop, index)
+        reductions = loop.reductions
+        group: list[Loop | Root] = []
+        result: list[Val] = []
+        for item in loop.body:
+            if isinstance(item, Root) and item in reductions:
+                self.write(group)
+                group = []
+                width = len(item.op.operands)
+                inputs = [self.e.at(v, self._index(item.axes)) for v in item.op.operands]
+                accumulated = state[len(result) : len(result) + width]
+                combined = self._combine(item.op, accumulated, inputs)
+                if first is not None and identity_of(item.op) is None:
+                    combined = [self.b.select(first, i, c) for i, c in zip(inputs, combined, strict=True)]
+                if self.e.facts.lane_mask is not None and loop.lanes > 1:
+                    mask = self.e.facts.lane_mask
+                    combined = [self.b.select(mask, c, a) for c, a in zip(combined, accumulated, strict=True)]
+                result += combined
+            else:
+                group.append(item)
+        self.write(group)
+        del self.position[loop.axis]
+        return result
+
+    def _scalar_loop(self, loop: Loop, trip: Val) -> None:
+        initial = self._initial(loop)
+        with self.b.loop(_I32, ZERO, trip, constant(1, _I32), initial) as opened:
+            first = self.b.compare("icmp eq", opened.iv, ZERO) if initial else None
+            opened.next = self._body(loop, opened.iv, opened.carried, first)
+        self._deliver(loop, opened.results, self.b.lanes, None)
+
+    def _vector_loop(self, loop: Loop, trip: Val) -> None:
+        lanes = loop.lanes
+        self.b.lanes = lanes
+        initial = self._initial(loop)
+        step = constant(lanes, _I32)
+        if isinstance(trip.const, int):
+            main_end = constant(trip.const - trip.const % lanes, _I32)
+        else:
+            main_end = integers.bitwise(self.b, "and", trip, constant(-lanes, _I32))
+            main_end.multiple, main_end.nonneg = lanes, True
+        state = initial
+        if main_end.const == lanes:
+            # One full vector: no loop.
+            state = self._body(loop, integers.progression(self.b, ZERO, 1), state, constant(1, "i1"))
+        elif main_end.const != 0:
+            with self.b.loop(_I32, ZERO, main_end, step, initial) as opened:
+                first = self.b.compare("icmp eq", opened.iv, ZERO) if initial else None
+                opened.next = self._body(loop, integers.progression(self.b, opened.iv, 1), opened.carried, first)
+            state = opened.results
+        left = integers.sub(self.b, trip, main_end)
+        if left.const != 0:
+            state = self._tail(loop, main_end, left, state)
+        partial = None
+        if main_end.const == 0 or main_end.const is None:
+            partial = trip
+        self._deliver(loop, state, lanes, partial)
+        self.b.lanes = 1
+
+    def _tail(self, loop: Loop, start: Val, left: Val, state: list[Val]) -> list[Val]:
+        """The last indices, fewer than the lanes: one pass under a mask, skipped at run time when there are none."""
+        facts = self.e.facts
+        condition = self.b.compare("icmp sgt", left, ZERO)
+        if left.const is not None:
+            condition = constant(1, "i1")
+        with self.b.guarded(condition, state) as guard:
+            lane = integers.progression(self.b, ZERO, 1)
+            facts.lane_mask = self.b.compare("icmp slt", lane, left)
+            first = constant(1, "i1") if start.const == 0 else self.b.compare("icmp eq", start, ZERO)
+            guard.next = self._body(loop, integers.progression(self.b, start, 1), state, first if state else None)
+            facts.lane_mask = None
+        return guard.results
+
+    # -- reductions ---------------------------------------------------------------------------------------------------
+
+    def _initial(self, loop: Loop) -> list[Val]:
+        """First accumulators: the identity, or zeros where the combine function has none (the first input replaces them)."""
+        initial = []
+        for root in loop.reductions:
+            identity = identity_of(root.op)
+            for operand in root.op.operands:
+                elem = operand.type.elem
+                number = constant(0 if identity is None else identity, elem)
+                # Vectors when the reduction runs inside, or along, a vector loop.
+                if self.b.lanes > 1 and (loop.lanes > 1 or self._varies_by_lane(root)):
+                    number = Val(elem, self.b.wide(number), 0, self.b.lanes)
+                initial.append(number)
+        return initial
+
+    def _varies_by_lane(self, root: Root) -> bool:
+        return any(loop.lanes > 1 for loop in root.path)
+
+    def _combine(self, op: Op, state: list[Val], inputs: list[Val]) -> list[Val]:
+        """The combine region on (accumulated, input)."""
+        body = op.body
+        values = dict(zip(body.args, [*state, *inputs], strict=True))
+        for inner in body.ops[:-1]:
+            args = [values[v] if v in values else self.e.scalars[v] for v in inner.operands]
+            if inner.name == "arith.constant":
+                values[inner.result] = constant(inner.attrs["value"], inner.result.type.elem)
+            elif inner.regions:
+                raise UnsupportedError.at(f"{inner.name} inside a reduction", inner.location)
+            else:
+                values[inner.result] = self.e.elementwise(inner, args)
+        return [values[v] if v in values else self.e.scalars[v] for v in body.terminator.operands]
+
+    def _deliver(self, loop: Loop, state: list[Val], lanes: int, partial: Val | None) -> None:
+        """Ends the loop's reductions: folds lanes, binds the results, and writes those that are kept in memory."""
+        at = 0
+        for root in loop.reductions:
+            width = len(root.op.operands)
+            values = state[at : at + width]
+            at += width
+            if loop.lanes > 1:
+                values = self._fold(root.op, values, lanes, partial)
+                self.b.lanes = 1
+            self._bind_results(root, values)
+            if loop.lanes > 1:
+                self.b.lanes = lanes
+
+    def _bind_results(self, root: Root, values: list[Val]) -> None:
+        index = self._index(root.kept_axes)
+        for number, (result, value) in enumerate(zip(root.op.results, values, strict=True)):
+            if not result.type.shape:
+                self.e.scalars[result] = value
+                continue
+            self.e.bind(result, tuple(index), value)
+            if root.buffered:
+                self._keep(root, number, index, value)
+
+    def _reduce_nothing(self, root: Root) -> None:
+        """A reduction over a dimension of size one: its result is its operand."""
+        index = self._index(root.axes)
+        self._bind_results(root, [self.e.at(v, index) for v in root.op.operands])
+
+    def _fold(self, op: Op, values: list[Val], lanes: int, partial: Val | None) -> list[Val]:
+        """Combines the lanes pairwise, halving. Lanes from ``partial`` on hold nothing, where given."""
+        has_identity = identity_of(op) is not None
+        width = lanes
+        while width > 1:
+            half = width // 2
+            low, high = [], []
+            for value in values:
+                kind = LLVM_TYPE[value.elem]
+                source = self.b.wide(value, width)
+                depth = self.b.depth
+                for part, start in ((low, 0), (high, half)):
+                    picks = ", ".join(f"i32 {start + i}" for i in range(half))
+                    vector = f"<{width} x {kind}>"
+                    if half == 1:
+                        text = f"extractelement {vector} {source}, i32 {start}"
+                    else:
+                        text = f"shufflevector {vector} {source}, {vector} poison, <{half} x i32> <{picks}>"
+                    part.append(self.b.emit(value.elem, text, depth, half))
+            self.b.lanes = half
+            combined = self._combine(op, low, high)
+            if partial is not None and not has_identity:
+                lane = integers.progression(self.b, constant(half, _I32), 1)
+                filled = self.b.compare("icmp slt", lane, partial)
+                combined = [self.b.select(filled, c, v) for c, v in zip(combined, low, strict=True)]
+            values, width = combined, half
+        self.b.lanes = lanes
+        return values

@@ -1,0 +1,42 @@
+"""The CPU that code is generated for."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import llvmlite.binding as llvm
+
+
+@dataclass(frozen=True)
+class Target:
+    """``features`` is LLVM's feature string of the machine."""
+
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    native_bf16: bool
+
+    def identity(self) -> str:
+        return f"{self.triple}/{self.cpu}/{self.features}/llvm{'.'.join(map(str, llvm.llvm_version_info))}"
+
+
+@functools.cache
+def host_target() -> Target:
+    """The machine that this process runs on."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features()
+    vector_bytes = 16
+    if features.get("avx512f") and features.get("avx512bw") and features.get("avx512vl") and features.get("avx512dq"):
+        vector_bytes = 64
+    elif features.get("avx2"):
+        vector_bytes = 32
+    return Target(
+        llvm.get_process_triple(),
+        llvm.get_host_cpu_name(),
+        features.flatten(),
+        vector_bytes,
+        bool(features.get("avx512bf16")) and vector_bytes == 64,
+    )

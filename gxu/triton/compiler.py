@@ -1,0 +1,208 @@
+"""Triton's compiler plugin for gxu: options, stages, and the pipeline from Triton IR to a kernel image.
+
+The stages, each kept in ``kernel.asm`` under its name:
+
+    ttir    Triton IR after the target-independent passes
+    loops   the loop form: which nests compute what (gxu/triton/lowering)
+    llir    LLVM IR (gxu/triton/codegen)
+    asm     the machine code as assembler text (only with GXU_DUMP_ASM=1: it is written a second time)
+    cubin   the kernel image: an ELF shared object (the name is the one that Inductor looks for)
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from triton._C.libtriton import ir, passes
+from triton.backends.compiler import BaseBackend, GPUTarget, Language
+
+_RECURSION = 20_000  # expressions are followed recursively, two or three frames an operation
+
+
+@dataclass(frozen=True)
+class GXUOptions:
+    """Options of one compilation, with the names that Triton's frontend, its launcher and Inductor read."""
+
+    num_warps: int = 1
+    num_ctas: int = 1
+    num_stages: int = 1
+    warp_size: int = 32
+    debug: bool = False
+    sanitize_overflow: bool = False
+    enable_fp_fusion: bool = True
+    supported_fp8_dtypes: tuple[str, ...] = ("fp8e4b15", "fp8e4b8", "fp8e4nv", "fp8e5", "fp8e5b16")
+    deprecated_fp8_dot_operand_dtypes: tuple[str, ...] = ()
+    default_dot_input_precision: str = "ieee"
+    allowed_dot_input_precisions: tuple[str, ...] = ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6")
+    max_num_imprecise_acc_default: int = 0
+    extern_libs: Any = ()
+    backend_name: str = "gxu"
+    arch: str = ""
+    ir_override: str | None = None
+    instrumentation_mode: str = ""
+    launch_cooperative_grid: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_warps <= 0 or self.num_warps & (self.num_warps - 1):
+            raise ValueError(f"num_warps must be a power of two, not {self.num_warps}")
+
+    def hash(self) -> str:
+        key = "_".join(f"{name}-{value}" for name, value in sorted(self.__dict__.items()))
+        return hashlib.sha256(key.encode()).hexdigest()
+
+
+@functools.cache
+def source_hash() -> str:
+    """Hash of the compiler's own sources: a change of any stage must miss the kernel cache."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class GXUBackend(BaseBackend):
+    """Compiles for ``GPUTarget("gxu", ...)``: on the host engine, code for this machine's CPU."""
+
+    binary_ext = "cubin"
+
+    @staticmethod
+    def supports_target(target: GPUTarget) -> bool:
+        return bool(target.backend == "gxu")
+
+    def hash(self) -> str:
+        from .codegen.target import host_target
+
+        return f"gxu-{source_hash()}-{host_target().identity()}"
+
+    def get_target_name(self, options: GXUOptions) -> str:
+        return f"gxu:{self.target.arch}"
+
+    def parse_options(self, opts: dict[str, Any]) -> GXUOptions:
+        known = {k: opts[k] for k in GXUOptions.__dataclass_fields__ if opts.get(k) is not None}
+        known.setdefault("arch", str(self.target.arch))
+        return GXUOptions(**known)
+
+    def pack_metadata(self, metadata: Any) -> tuple[int, int, int]:
+        return metadata.num_warps, metadata.num_ctas, metadata.shared
+
+    def get_codegen_implementation(self, options: GXUOptions) -> dict[str, Any]:
+        return {"convert_custom_types": None, "min_dot_size": lambda lhs, rhs: (1, 1, 1)}
+
+    def get_module_map(self) -> dict[str, ModuleType]:
+        from . import libdevice
+
+        return {"triton.language.extra.libdevice": libdevice}
+
+    def load_dialects(self, context: Any) -> None:
+        """Triton's own dialects are all that is needed."""
+
+    def add_stages(self, stages: dict[str, Any], options: GXUOptions, language: Language) -> None:
+        if language != Language.TRITON:
+            raise NotImplementedError(
+                "the gxu Triton backend compiles Triton kernels, not Gluon ones: Gluon layouts describe a GPU's registers; "
+                "write the kernel in triton.language"
+            )
+        stages["ttir"] = lambda module, metadata: self.make_ttir(module, metadata, options)
+        stages["loops"] = lambda module, metadata: self.make_loops(module, metadata, options)
+        stages["llir"] = lambda kernel, metadata: self.make_llir(kernel, metadata)
+        if os.environ.get("GXU_DUMP_ASM") == "1":
+            stages["asm"] = lambda module, metadata: self.make_asm(module)
+        stages["cubin"] = lambda module, metadata: self.make_image(module, metadata)
+
+    @staticmethod
+    def make_ttir(module: Any, metadata: dict[str, Any], options: GXUOptions) -> Any:
+        manager = ir.pass_manager(module.context)
+        manager.enable_debug()
+        passes.common.add_inliner(manager)
+        passes.ttir.add_rewrite_tensor_pointer(manager)
+        passes.ttir.add_rewrite_tensor_descriptor_to_pointer(manager)
+        passes.common.add_canonicalizer(manager)
+        passes.ttir.add_combine(manager)
+        passes.ttir.add_reorder_broadcast(manager)
+        passes.common.add_cse(manager)
+        passes.ttir.add_triton_licm(manager)
+        passes.common.add_symbol_dce(manager)
+        manager.run(module, "make_ttir")
+        return module
+
+    @staticmethod
+    def make_loops(module: Any, metadata: dict[str, Any], options: GXUOptions) -> LoopForm:
+        from .codegen.kernel import KernelWriter
+        from .codegen.target import host_target
+        from .errors import UnsupportedError
+        from .ir.reader import read_module
+
+        name = module.get_entry_func_name()
+        # Any attribute without a dialect's prefix makes the printer use MLIR's generic form, which has one grammar.
+        module.set_attr("generic", ir.builder(module.context).get_unit_attr())
+        function = read_module(module.str()).kernel(name)
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(limit, _RECURSION))
+        try:
+            kernel = KernelWriter(function, host_target(), fp_fusion=options.enable_fp_fusion).write()
+        except UnsupportedError as error:
+            raise error.in_kernel(name) from None
+        finally:
+            sys.setrecursionlimit(limit)
+        metadata.update(
+            name=name,
+            shared=0,
+            global_scratch_size=0,
+            global_scratch_align=1,
+            profile_scratch_size=0,
+            profile_scratch_align=1,
+            scratch_bytes=kernel.scratch_bytes,
+        )
+        return LoopForm(kernel.loops, kernel.llvm)
+
+    @staticmethod
+    def make_llir(kernel: LoopForm, metadata: dict[str, Any]) -> Any:
+        return _machine_code().optimise(kernel.llvm)
+
+    @staticmethod
+    def make_asm(module: Any) -> AssembledModule:
+        return AssembledModule(_machine_code().assembly(module), module)
+
+    @staticmethod
+    def make_image(module: Any, metadata: dict[str, Any]) -> bytes:
+        module = module.module if isinstance(module, AssembledModule) else module
+        return _machine_code().shared_object(module, metadata["name"])
+
+
+class LoopForm:
+    """What the ``loops`` stage hands on: prints as the loop form, and carries the LLVM IR written from it."""
+
+    def __init__(self, text: str, llvm: str) -> None:
+        self.text = text
+        self.llvm = llvm
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class AssembledModule:
+    """What the ``asm`` stage hands on: prints as assembler text, and carries the LLVM module."""
+
+    def __init__(self, text: str, module: Any) -> None:
+        self.text = text
+        self.module = module
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@functools.cache
+def _machine_code() -> Any:
+    from .codegen.machine import MachineCode
+    from .codegen.target import host_target
+
+    return MachineCode(host_target())

@@ -1,0 +1,214 @@
+"""Triton's driver plugin for gxu: the active device and stream, loading of kernel images, and the launcher.
+
+Nothing here touches the runtime before a kernel is loaded: compile workers import this module too.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from triton.backends.compiler import GPUTarget
+from triton.backends.driver import DriverBase
+
+# One character a parameter, as gxu._C.launch reads them.
+_SIGNATURE = {
+    "i1": "?",
+    "u1": "?",
+    "i8": "b",
+    "i16": "h",
+    "i32": "i",
+    "i64": "l",
+    "u8": "B",
+    "u16": "H",
+    "u32": "I",
+    "u64": "L",
+    "fp16": "e",
+    "bf16": "y",
+    "fp32": "f",
+    "f32": "f",
+    "fp64": "d",
+    "constexpr": "-",
+}
+# A kernel asks for warps as a hint to a GPU's scheduler; this target takes any number.
+_MAX_THREADS = 1 << 20
+
+
+def packed_signature(types: Sequence[Any]) -> str:
+    """The launch signature of a kernel's parameter types as Triton names them; tuples are flattened in order."""
+    parts = []
+    for kind in types:
+        if isinstance(kind, (tuple, list)):
+            parts.append(packed_signature(kind))
+        elif kind.startswith("*"):
+            parts.append("p")
+        elif kind in _SIGNATURE:
+            parts.append(_SIGNATURE[kind])
+        else:
+            raise TypeError(
+                f"a kernel parameter of type {kind} cannot be passed to gxu; pass the pointer, shape and strides instead"
+            )
+    return "".join(parts)
+
+
+def _flatten(args: Sequence[Any]) -> list[Any]:
+    flat: list[Any] = []
+    for arg in args:
+        if isinstance(arg, (tuple, list)):
+            flat += _flatten(arg)
+        else:
+            flat.append(arg)
+    return flat
+
+
+class GXULauncher:
+    """Calls the one launcher in C++ with this kernel's packed signature."""
+
+    def __init__(self, src: Any, metadata: Any) -> None:
+        from gxu import _C
+
+        types = list(src.signature.values())
+        self.signature = packed_signature(types)
+        self._nested = any(isinstance(kind, (tuple, list)) for kind in types)
+        self.launch: Callable[..., None] = _C.launch
+
+    def __call__(
+        self,
+        grid_x: int,
+        grid_y: int,
+        grid_z: int,
+        stream: int,
+        function: int,
+        packed_metadata: Any,
+        launch_metadata: Any,
+        enter_hook: Any,
+        exit_hook: Any,
+        *args: Any,
+    ) -> None:
+        if self._nested:
+            args = tuple(_flatten(args))
+        if _has_calls(enter_hook):
+            enter_hook(launch_metadata)
+        if grid_x and grid_y and grid_z:
+            self.launch(function, grid_x, grid_y, grid_z, stream, self.signature, args)
+        if _has_calls(exit_hook):
+            exit_hook(launch_metadata)
+
+
+def _has_calls(hook: Any) -> bool:
+    """Triton's hook chains are objects even when nobody listens."""
+    return hook is not None and bool(getattr(hook, "calls", True))
+
+
+class GXUUtils:
+    """What Triton asks of a device's driver library."""
+
+    def get_device_properties(self, device: int) -> dict[str, Any]:
+        from gxu import _C
+
+        properties = _C.get_device_properties(device)
+        return {
+            "max_shared_mem": properties["shared_memory_per_block"],
+            "max_num_regs": properties["regs_per_multiprocessor"],
+            "multiprocessor_count": properties["multi_processor_count"],
+            "warpSize": properties["warp_size"],
+            "sm_clock_rate": properties["clock_rate_khz"],
+            "mem_clock_rate": 0,
+            "mem_bus_width": 0,
+        }
+
+    def load_binary(self, name: str, kernel: bytes, shared: int, device: int) -> tuple[int, int, int, int, int]:
+        """(module, function, registers, spills, largest block) of a kernel image; the handles are the runtime's."""
+        from gxu import _C
+
+        module = _C.module_load_data(kernel, name)
+        return module, _C.module_get_function(module, name), 0, 0, _MAX_THREADS
+
+    def unload_module(self, module: int) -> None:
+        from gxu import _C
+
+        _C.module_unload(module)
+
+
+class GXUDriver(DriverBase):
+    def __init__(self) -> None:
+        self.utils = GXUUtils()
+        self.launcher_cls = GXULauncher
+
+    @staticmethod
+    def is_active() -> bool:
+        """Yes, unless this machine has a GPU with a Triton driver of its own and gxu was not asked for."""
+        if os.environ.get("TRITON_DEFAULT_BACKEND") == "gxu":
+            return True
+        from triton.backends import backends
+
+        return not any(
+            backend.driver.is_active() for name, backend in backends.items() if name != "gxu" and name in ("nvidia", "amd")
+        )
+
+    def map_python_to_cpp_type(self, ty: str) -> str:
+        raise NotImplementedError(f"gxu compiles no C++ launcher for a kernel, so type {ty!r} has no C++ name")
+
+    def get_current_device(self) -> int:
+        from gxu import _C
+
+        device: int = _C.current_device()
+        return device
+
+    def set_current_device(self, device: int) -> None:
+        from gxu import _C
+
+        _C.set_device(device)
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        from gxu import _C
+
+        stream: int = _C.get_raw_stream(self.get_current_device() if device is None else device)
+        return stream
+
+    def get_current_target(self) -> GPUTarget:
+        return current_target()
+
+    def get_active_torch_device(self) -> Any:
+        import torch
+
+        return torch.device("gxu", self.get_current_device())
+
+    def get_device_interface(self) -> Any:
+        import torch
+
+        return torch.gxu  # type: ignore[attr-defined]
+
+    def get_benchmarker(self) -> Callable[..., Any]:
+        from triton.testing import do_bench
+
+        return do_bench  # type: ignore[no-any-return]
+
+    def get_empty_cache_for_benchmark(self) -> Any:
+        """Larger than a last-level cache, so that clearing it leaves nothing of a kernel's inputs."""
+        import torch
+
+        return torch.empty(64 * 1024 * 1024, dtype=torch.int, device="gxu")
+
+    def clear_cache(self, cache: Any) -> None:
+        cache.zero_()
+
+
+@functools.cache
+def current_target() -> GPUTarget:
+    """The target that the runtime's properties name. The host engine's is known without loading it."""
+    if os.environ.get("GXU_RUNTIME", "host") in ("", "host"):
+        return GPUTarget("gxu", 1, 32)
+    from gxu import _C
+
+    properties = _C.get_device_properties(0)
+    arch = properties["triton_arch"]
+    return GPUTarget(properties["triton_backend"], int(arch) if arch.isdigit() else arch, properties["warp_size"])
+
+
+@functools.cache
+def active_driver() -> GXUDriver:
+    """The driver of this process."""
+    return GXUDriver()

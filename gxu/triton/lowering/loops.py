@@ -1,0 +1,134 @@
+"""The loop form: loops over axes of tiles, with roots as their statements."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ..analysis.strides import Stride
+from ..ir.module import Op, Value
+
+_numbers = itertools.count()
+
+
+@dataclass(eq=False, slots=True)
+class Axis:
+    """One dimension of iteration. Axes of different roots that may share a loop are united; ``find`` gives the one that counts."""
+
+    size: int
+    parent: Axis | None = None
+    vector: bool = False
+    number: int = field(default_factory=lambda: next(_numbers))
+
+    def find(self) -> Axis:
+        axis = self
+        while axis.parent is not None:
+            axis = axis.parent
+        return axis
+
+
+# Where a dimension of a value is read from while a root is computed: at an axis, at index 0 (None), or at an
+# index that is computed from several axes (COMPLEX).
+COMPLEX = "complex"
+Dim = Axis | str | None
+
+
+@dataclass(eq=False, slots=True)
+class Access:
+    """A load or store met by a root, with the byte stride of its address along each of the root's axes."""
+
+    op: Op
+    elem: str
+    strides: dict[Axis, Stride]
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """One comparison of a mask, read at ``dims``: ``index < bound`` along ``axis`` where that is its form, else axis None."""
+
+    value: Value
+    dims: tuple[Dim, ...]
+    axis: Axis | None
+
+
+@dataclass(eq=False, slots=True)
+class Root:
+    """A statement of the loop form.
+
+    ``kind`` is "store", "atomic", "reduce" or "buffer"; ``axes`` is its iteration space, one axis for each dimension (None for
+    dimensions of size one). A buffer root writes ``value`` to memory of its own.
+    """
+
+    kind: str
+    op: Op
+    axes: tuple[Axis | None, ...]
+    value: Value | None = None
+    reduce_axis: Axis | None = None
+    accesses: list[Access] = field(default_factory=list)
+    loads: dict[Op, list[tuple[Dim, ...]]] = field(default_factory=dict)
+    inputs: dict[Value, list[tuple[Dim, ...]]] = field(default_factory=dict)  # results of other roots
+    atoms: frozenset[Atom] = frozenset()
+    cost: int = 0
+    widest: int = 32  # bits of the widest element that is loaded, stored or computed
+    buffered: bool = False  # the result is needed outside the loops that compute it
+    path: list[Loop] = field(default_factory=list)  # enclosing loops, outermost first
+    outputs: list[object] = field(default_factory=list)  # memory of each result that is kept (codegen's Buffer)
+
+    @property
+    def results(self) -> list[Value]:
+        return [self.value] if self.value is not None else self.op.results
+
+    @property
+    def kept_axes(self) -> tuple[Axis | None, ...]:
+        """The axes of the result's dimensions."""
+        return tuple(a for a in self.axes if a is None or a is not self.reduce_axis)
+
+    def __str__(self) -> str:
+        names = ", ".join(v.name for v in self.results)
+        where = "".join(f"[{f'i{a.find().number}' if a else 0}]" for a in self.axes)
+        if self.kind == "reduce":
+            combine = self.op.body.ops[0].name if len(self.op.body.ops) == 2 else "combine"
+            return f"{names} = reduce {combine} {', '.join(v.name for v in self.op.operands)}{where}"
+        if self.kind == "buffer":
+            assert self.value is not None
+            return f"buffer {self.value.name}{where} = {self.value.name}"
+        return f"{self.op.name.removeprefix('tt.')} {self.op.operands[0].name}{where} <- {self.op.operands[1].name}"
+
+
+@dataclass(eq=False, slots=True)
+class Loop:
+    """``for axis in 0..trip``: the trip count is the axis' size, cut by the atoms in ``clamps``."""
+
+    axis: Axis
+    body: list[Loop | Root]
+    clamps: list[Atom] = field(default_factory=list)
+    lanes: int = 1
+
+    @property
+    def reductions(self) -> list[Root]:
+        return [r for r in self.body if isinstance(r, Root) and r.reduce_axis is not None and r.reduce_axis.find() is self.axis]
+
+
+def roots_of(items: list[Loop | Root]) -> Iterator[Root]:
+    for item in items:
+        if isinstance(item, Root):
+            yield item
+        else:
+            yield from roots_of(item.body)
+
+
+def render(items: list[Loop | Root], indent: int = 0) -> list[str]:
+    """The loop form as text, one line for each loop and statement."""
+    lines = []
+    for item in items:
+        pad = "  " * indent
+        if isinstance(item, Root):
+            line = f"{pad}{item}{'  // kept in memory' if item.buffered else ''}"
+            lines.append(f"{line}  // {item.op.location}" if item.op.location.line else line)
+            continue
+        cut = "".join(f" while {atom.value.name}" for atom in item.clamps)
+        kind = f"vector {item.lanes}" if item.lanes > 1 else "for"
+        lines.append(f"{pad}{kind} i{item.axis.number} in 0..{item.axis.size}{cut}:")
+        lines += render(item.body, indent + 1)
+    return lines

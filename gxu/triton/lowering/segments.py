@@ -1,0 +1,100 @@
+"""Cuts blocks into segments, and decides which tiles live in memory between them.
+
+A segment is a stretch of a block whose roots are planned together. It ends before and after an operation with regions, before a
+scalar operation that needs a reduction's scalar, and before a scalar memory effect.
+"""
+
+from __future__ import annotations
+
+from ..analysis.effects import STORES, is_volatile
+from ..codegen.elementwise import COST
+from ..ir.module import Block, Function, Op, Value
+from .walk import ROOT_RESULTS
+
+Segment = tuple[Block, int]
+_EXPENSIVE = 10  # in simple instructions: computing it again in another segment costs more than a store and a load
+
+
+def is_root(op: Op) -> bool:
+    return op.name in ROOT_RESULTS or (op.name in STORES and op.operands[0].type.is_tile)
+
+
+class Segments:
+    """Segment numbers of a function's operations, and the values kept in memory across segments."""
+
+    def __init__(self, function: Function) -> None:
+        self.of: dict[Op, Segment] = {}
+        self.kept: set[Value] = set()
+        self.escaping: set[Value] = set()
+        self.order: dict[Op, int] = {}
+        self._loads: dict[Value, bool] = {}
+        self._costs: dict[Value, int] = {}
+        for block in function.region.blocks:
+            self._number(block)
+        for op, segment in self.of.items():
+            if op.name in ("scf.for", "scf.if", "scf.while", "tt.return", "scf.yield"):
+                continue
+            for value in op.results:
+                if value.type.is_tile and any(self._segment_of_use(use) != segment for use in value.uses):
+                    if op.name in ROOT_RESULTS:
+                        self.escaping.add(value)
+                    elif self._has_load(value) or self._cost(value) >= _EXPENSIVE:
+                        self.kept.add(value)
+
+    def _segment_of_use(self, op: Op) -> Segment:
+        """The combine region of a reduction belongs to the segment of the reduction."""
+        while op not in self.of:
+            region = op.parent.parent if op.parent is not None else None
+            assert region is not None and region.op is not None
+            op = region.op
+        return self.of[op]
+
+    def _number(self, block: Block) -> None:
+        number = 0
+        pending: set[Value] = set()  # scalars that roots of this segment will give
+        stores = False
+        for op in block.ops:
+            self.order[op] = len(self.order)
+            scalar = not any(v.type.is_tile for v in op.operands) or op.name in ("tt.unsplat", "tt.print", "tt.assert")
+            if scalar and self._must_follow(op, pending, stores):
+                number, pending, stores = number + 1, set(), False
+            self.of[op] = (block, number)
+            if op.name in ROOT_RESULTS:
+                pending.update(v for v in op.results if not v.type.is_tile)
+            elif op.name in STORES and op.operands[0].type.is_tile:
+                stores = True
+            elif op.name.startswith("scf."):
+                for region in op.regions:
+                    for inner in region.blocks:
+                        self._number(inner)
+                number, pending, stores = number + 1, set(), False
+
+    def _must_follow(self, op: Op, pending: set[Value], stores: bool) -> bool:
+        if op.name == "tt.splat":
+            return False  # read where a root of this segment needs it, after the reduction
+        if any(v in pending for v in op.operands) or op.name in STORES or op.name in ("tt.unsplat", "tt.print", "tt.assert"):
+            return True
+        return op.name == "tt.load" and (stores or is_volatile(op))
+
+    def _has_load(self, value: Value) -> bool:
+        known = self._loads.get(value)
+        if known is None:
+            op = value.op
+            known = op is not None and (
+                op.name == "tt.load"
+                or (not op.regions and op.name not in ROOT_RESULTS and any(map(self._has_load, op.operands)))
+            )
+            self._loads[value] = known
+        return known
+
+    def _cost(self, value: Value) -> int:
+        known = self._costs.get(value)
+        if known is None:
+            op = value.op
+            known = 0
+            if op is not None and not op.regions and value.type.is_tile:
+                # Index arithmetic is free (it folds into addresses): only costly operations count.
+                own = COST.get(op.name, 0)
+                known = min(own + sum(map(self._cost, op.operands)), 1000)
+            self._costs[value] = known
+        return known

@@ -1,0 +1,201 @@
+"""Follows a root's expression down to what it reads, keeping track of which axis each dimension is read at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..analysis.strides import StrideAnalysis
+from ..codegen.elementwise import COST
+from ..ir.module import Op, Value, constant_of
+from ..ir.types import BITS
+from .loops import COMPLEX, Access, Atom, Axis, Dim, Root
+
+Dims = tuple[Dim, ...]
+
+# Views: how the dimensions of the operand follow from those of the result.
+VIEWS = {"tt.splat", "tt.expand_dims", "tt.broadcast", "tt.trans", "tt.reshape"}
+# Operations whose results come from memory that a root fills.
+ROOT_RESULTS = {"tt.reduce"}
+# Combine functions of one operation, with the number that changes nothing.
+IDENTITIES: dict[str, Callable[[str], float | int]] = {
+    "arith.addf": lambda elem: -0.0,
+    "arith.mulf": lambda elem: 1.0,
+    "arith.maxnumf": lambda elem: float("-inf"),
+    "arith.maximumf": lambda elem: float("-inf"),
+    "arith.minnumf": lambda elem: float("inf"),
+    "arith.minimumf": lambda elem: float("inf"),
+    "arith.addi": lambda elem: 0,
+    "arith.muli": lambda elem: 1,
+    "arith.andi": lambda elem: -1,
+    "arith.ori": lambda elem: 0,
+    "arith.xori": lambda elem: 0,
+    "arith.maxsi": lambda elem: -(1 << (BITS[elem] - 1)),
+    "arith.minsi": lambda elem: (1 << (BITS[elem] - 1)) - 1,
+    "arith.maxui": lambda elem: 0,
+    "arith.minui": lambda elem: -1,
+}
+
+
+def view_dims(op: Op, dims: Dims) -> Dims:
+    """Dimensions of a view's operand when the view is read at ``dims``."""
+    source = op.operands[0].type.shape
+    if op.name == "tt.splat":
+        return ()
+    if op.name == "tt.expand_dims":
+        axis = op.attrs["axis"]
+        return dims[:axis] + dims[axis + 1 :]
+    if op.name == "tt.broadcast":
+        return tuple(None if size == 1 else d for size, d in zip(source, dims, strict=True))
+    if op.name == "tt.trans":
+        result: list[Dim] = [None] * len(dims)
+        for position, axis in enumerate(op.attrs["order"]):
+            result[axis] = dims[position]
+        return tuple(result)
+    target = op.result.type.shape
+    if [s for s in source if s != 1] == [s for s in target if s != 1]:
+        remaining = iter([d for d, size in zip(dims, target, strict=True) if size != 1])
+        return tuple(None if size == 1 else next(remaining) for size in source)
+    return tuple(None if size == 1 else COMPLEX for size in source)
+
+
+class Walker:
+    """Fills in what a root reads."""
+
+    def __init__(self, strides: StrideAnalysis, in_memory: Callable[[Value], bool]) -> None:
+        self.strides = strides
+        self.in_memory = in_memory
+
+    def make(self, kind: str, op: Op, value: Value | None = None) -> Root:
+        """A root with fresh axes for a store, an atomic, a reduction, or a buffer that keeps ``value``."""
+        shape = value.type.shape if value is not None else op.operands[0].type.shape
+        axes = tuple(Axis(size) if size > 1 else None for size in shape)
+        root = Root(kind, op, axes, value)
+        seen: set[tuple[Value, Dims]] = set()
+        if kind == "reduce":
+            root.reduce_axis = axes[op.attrs["axis"]]
+        if kind in ("store", "atomic"):
+            pointer = op.operands[0]
+            root.accesses.append(self._access(op, pointer, axes, axes))
+            root.widest = max(root.widest, BITS[pointer.type.pointee])
+        sources = [value] if value is not None else op.operands
+        for source in sources:
+            self._visit(root, source, axes, seen, top=value is not None)
+        root.atoms = frozenset(self._atoms(root))
+        return root
+
+    def _visit(self, root: Root, value: Value, dims: Dims, seen: set[tuple[Value, Dims]], top: bool = False) -> None:
+        stack = [(value, dims, top)]
+        while stack:
+            value, dims, top = stack.pop()
+            if (value, dims) in seen:
+                continue
+            seen.add((value, dims))
+            op = value.op
+            if not value.type.shape:
+                if op is not None and op.name in ROOT_RESULTS:
+                    root.inputs.setdefault(value, []).append(())
+                continue
+            if op is None or op.name in ROOT_RESULTS or op.regions or (not top and self.in_memory(value)):
+                root.inputs.setdefault(value, []).append(dims)
+                continue
+            if op.name in VIEWS:
+                stack.append((op.operands[0], view_dims(op, dims), False))
+                continue
+            if op.name == "tt.load":
+                root.loads.setdefault(op, []).append(dims)
+                root.accesses.append(self._access(op, op.operands[0], dims, root.axes))
+                root.widest = max(root.widest, BITS[value.type.elem])
+            elif value.type.is_float:
+                root.widest = max(root.widest, BITS[value.type.elem])
+            if op.name not in ("arith.constant", "tt.make_range"):
+                root.cost += COST.get(op.name, 1)
+            stack += [(operand, dims, False) for operand in op.operands]
+
+    def _access(self, op: Op, pointer: Value, dims: Dims, axes: tuple[Axis | None, ...]) -> Access:
+        found: dict[Axis, object] = {}
+        for dim, stride in zip(dims, self.strides.of(pointer), strict=True):
+            if isinstance(dim, Axis):
+                found[dim] = stride
+            elif dim == COMPLEX:
+                for axis in axes:
+                    if axis is not None:
+                        found[axis] = None
+        return Access(op, pointer.type.pointee, found)  # type: ignore[arg-type]
+
+    # -- masks --------------------------------------------------------------------------------------------------------
+
+    def _atoms(self, root: Root) -> list[Atom]:
+        """Comparisons that must hold for the root to do anything at an index."""
+        op = root.op
+        if root.kind == "store" and len(op.operands) > 2:
+            return self.conjuncts(op.operands[2], root.axes)
+        if root.kind == "atomic" and len(op.operands) > 2:
+            return self.conjuncts(op.operands[2], root.axes)
+        if root.kind == "reduce" and len(op.operands) == 1:
+            return self._identity_mask(op, root.axes)
+        return []
+
+    def _identity_mask(self, op: Op, dims: Dims) -> list[Atom]:
+        """The mask of ``reduce(where(mask, x, identity))``: indices outside it change nothing."""
+        combine = identity_of(op)
+        source = op.operands[0].op
+        if combine is None or source is None:
+            return []
+        if source.name == "arith.select":
+            mask, other = source.operands[0], source.operands[2]
+        elif source.name == "tt.load" and source.attrs["operandSegmentSizes"][2]:
+            _, mask, other = source.operands[:3]
+        else:
+            return []
+        return self.conjuncts(mask, dims) if constant_of(other) == combine else []
+
+    def conjuncts(self, mask: Value, dims: Dims) -> list[Atom]:
+        atoms: list[Atom] = []
+        stack = [(mask, dims)]
+        while stack:
+            value, at = stack.pop()
+            op = value.op
+            if op is not None and op.name in VIEWS and value.type.shape and op.operands[0].type.shape:
+                stack.append((op.operands[0], view_dims(op, at)))
+            elif op is not None and op.name == "arith.andi":
+                stack += [(operand, at) for operand in op.operands]
+            else:
+                atoms.append(Atom(value, at, self._bounded_axis(op, at)))
+        return atoms
+
+    def _bounded_axis(self, op: Op | None, dims: Dims) -> Axis | None:
+        """The axis along which a comparison has the form ``start + step * index < bound``, step a positive number."""
+        sides = bound_sides(op)
+        if sides is None or not op or not op.operands[0].type.shape:
+            return None
+        index, bound, _ = sides
+        if any(s != 0 for s in self.strides.of(bound)):
+            return None
+        varying = [(d, s) for d, s in zip(dims, self.strides.of(index), strict=True) if s != 0]
+        if len(varying) != 1:
+            return None
+        axis, step = varying[0]
+        return axis if isinstance(axis, Axis) and isinstance(step, int) and step > 0 else None
+
+
+def bound_sides(op: Op | None) -> tuple[Value, Value, bool] | None:
+    """(index, bound, inclusive) of a comparison that says ``index < bound`` or ``index <= bound``."""
+    if op is None or op.name != "arith.cmpi":
+        return None
+    left, right = op.operands
+    predicate = op.attrs["predicate"]
+    if predicate in (2, 3):  # slt, sle
+        return left, right, predicate == 3
+    if predicate in (4, 5):  # sgt, sge
+        return right, left, predicate == 5
+    return None
+
+
+def identity_of(op: Op) -> float | int | None:
+    """The identity of a reduction whose combine function is one known operation on its two arguments."""
+    body = op.body
+    if len(body.args) != 2 or len(body.ops) != 2 or body.ops[0].name not in IDENTITIES:
+        return None
+    if {*body.ops[0].operands} != {*body.args}:
+        return None
+    return IDENTITIES[body.ops[0].name](body.args[0].type.elem)
