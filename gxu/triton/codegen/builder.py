@@ -90,6 +90,14 @@ class Builder:
     def declare(self, function: str, result: str, types: Sequence[str]) -> None:
         self.declarations.setdefault(function, f"declare {result} @{function}({', '.join(types)})")
 
+    def string(self, text: str) -> str:
+        """A constant C string; returns its name."""
+        data = text.encode() + b"\0"
+        escaped = "".join(f"\\{byte:02X}" for byte in data)
+        name = f"gxu_text{len(self.globals)}"
+        self.globals[name] = f'@{name} = internal constant [{len(data)} x i8] c"{escaped}"'
+        return f"@{name}"
+
     def memory_depth(self, *values: Val | None, at_least: int = 0) -> int:
         return max([at_least, *(v.depth for v in values if v is not None)])
 

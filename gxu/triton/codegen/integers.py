@@ -123,25 +123,36 @@ def divide(b: Builder, opcode: str, x: Val, y: Val) -> Val:
         if divisor % block == 0 and x.base.multiple % block == 0:
             inner = divide(b, opcode, x.base, y)
             return progression(b, inner, x.stride) if remainder else inner
-    if x.lanes == 1 and y.lanes == 1:
-        if isinstance(divisor, int) and positive:
-            power = divisor_of(divisor)
-            multiple = min(x.multiple, power) if remainder else max(1, x.multiple // divisor if divisor == power else 1)
-        else:
-            multiple = 1
-        # A division can trap: it must not move to a level where its operands were not meant to be used.
-        depth = max(x.depth, y.depth) if positive else b.depth
-        kind = LLVM_TYPE[x.elem]
-        return b.emit(
-            x.elem, f"{unsigned} {kind} {b.scalar(x)}, {b.scalar(y)}", depth, multiple=multiple, nonneg=x.nonneg and positive
-        )
     if not positive:
-        lanes, (xs, ys), _ = b.operands(x, y)
-        return b.emit(x.elem, f"{unsigned} <{lanes} x {LLVM_TYPE[x.elem]}> {xs}, {ys}", b.depth, lanes)
-    return _flagged(b.binary(unsigned, x, y), x.nonneg)
+        return _guarded_divide(b, opcode, x, y)
+    assert isinstance(divisor, int)
+    result = b.binary(unsigned, x, y)
+    power = divisor_of(divisor)
+    if remainder:
+        result.multiple = min(x.multiple, power)
+    elif divisor == power:
+        result.multiple = max(1, x.multiple // divisor)
+    return _flagged(result, x.nonneg)
 
 
-def floor_divide_scalar(b: Builder, x: Val, divisor: int) -> Val:
+def _guarded_divide(b: Builder, opcode: str, x: Val, y: Val) -> Val:
+    """Division by an unknown number. CPUs trap where GPUs give some number: by zero, and for the smallest number by -1.
+
+    Lanes that a mask leaves out hold zeros, so this is no corner case. x / 0 gives x, x % 0 gives 0; x / -1 is -x.
+    """
+    zero, one = constant(0, y.elem), constant(1, y.elem)
+    unsafe = b.compare("icmp eq", y, zero)
+    negated = None
+    if opcode[0] == "s" and not (x.nonneg and y.nonneg):
+        negated = b.compare("icmp eq", y, constant(-1, y.elem))
+        unsafe = b.binary("or", unsafe, negated)
+    result = b.binary(opcode, x, b.select(unsafe, one, y))
+    if negated is not None and opcode == "sdiv":
+        result = b.select(negated, b.binary("sub", zero, x), result)
+    return result
+
+
+def ceil_divide(b: Builder, x: Val, divisor: int) -> Val:
     """ceil(x / divisor) of a scalar for a positive constant divisor; x may be negative."""
     if divisor == 1:
         return x

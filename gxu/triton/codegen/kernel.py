@@ -15,6 +15,7 @@ from ..lowering.loops import Loop, Root, render
 from ..lowering.segments import Segments, is_root
 from ..lowering.walk import Walker
 from . import atomics, integers, memory
+from .assertions import device_assert
 from .builder import Builder
 from .elementwise import ELEMENTWISE
 from .evaluate import ZERO, Buffer, Evaluator, Progress
@@ -62,6 +63,7 @@ class KernelWriter:
             "tt.store": self._store,
             "tt.atomic_rmw": self._atomic,
             "tt.unsplat": self._unsplat,
+            "tt.assert": self._assert,
         }
 
     # -- the entry ----------------------------------------------------------------------------------------------------
@@ -137,7 +139,7 @@ class KernelWriter:
         elif op.name in ("scf.yield", "tt.return") or op.name in _NOTHING:
             return
         elif is_root(op):
-            kind = {"tt.store": "store", "tt.reduce": "reduce"}.get(op.name, "atomic")
+            kind = {"tt.store": "store", "tt.reduce": "reduce", "tt.assert": "assert"}.get(op.name, "atomic")
             if kind == "atomic" and (op.name != "tt.atomic_rmw" or op.result.uses):
                 raise UnsupportedError.at(f"operation {op.name} on a tile whose result is used", op.location)
             self.pending.append((kind, op, None, None))
@@ -247,6 +249,9 @@ class KernelWriter:
         old = atomics.write(self.e, op, ())
         assert old is not None
         self.e.scalars[op.result] = old
+
+    def _assert(self, op: Op) -> None:
+        device_assert(self.e, op, self.e.scalars[op.operands[0]])
 
     def _unsplat(self, op: Op) -> None:
         source = op.operands[0]

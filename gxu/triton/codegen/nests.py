@@ -10,6 +10,7 @@ from ..ir.module import Op
 from ..lowering.loops import Atom, Axis, Dim, Loop, Root
 from ..lowering.walk import identity_of
 from . import atomics, integers, memory
+from .assertions import device_assert
 from .evaluate import ZERO, Buffer, Evaluator, Index
 from .values import LLVM_TYPE, Val, constant
 
@@ -38,6 +39,8 @@ class NestWriter:
                 self._loop(item)
             elif item.kind == "reduce":
                 self._reduce_nothing(item)
+            elif item.kind == "assert":
+                self._assert(item)
             else:
                 atomics.write(self.e, item.op, self._index(item.axes))
         self._finish(pending)
@@ -84,6 +87,10 @@ class NestWriter:
                 memory.store(self.b, pointer, value, root.op.operands[0].type.pointee, condition)
         pending.clear()
 
+    def _assert(self, root: Root) -> None:
+        condition = self.e.at(root.op.operands[0], self._index(root.axes))
+        device_assert(self.e, root.op, condition)
+
     def _keep(self, root: Root, result: int, index: Index, value: Val) -> None:
         buffer = root.outputs[result]
         assert isinstance(buffer, Buffer)
@@ -108,7 +115,7 @@ class NestWriter:
         self.b.lanes = lanes
         step = self._step(atom)
         if step != 1:
-            count = integers.floor_divide_scalar(self.b, count, step)
+            count = integers.ceil_divide(self.b, count, step)
         return count
 
     def _step(self, atom: Atom) -> int:

@@ -56,7 +56,7 @@ class Atom:
 class Root:
     """A statement of the loop form.
 
-    ``kind`` is "store", "atomic", "reduce" or "buffer"; ``axes`` is its iteration space, one axis for each dimension (None for
+    ``kind`` is "store", "atomic", "reduce", "assert" or "buffer"; ``axes`` is its iteration space, one axis for each dimension (None for
     dimensions of size one). A buffer root writes ``value`` to memory of its own.
     """
 
@@ -64,7 +64,7 @@ class Root:
     op: Op
     axes: tuple[Axis | None, ...]
     value: Value | None = None
-    reduce_axis: Axis | None = None
+    reduce_dim: int | None = None
     accesses: list[Access] = field(default_factory=list)
     loads: dict[Op, list[tuple[Dim, ...]]] = field(default_factory=dict)
     inputs: dict[Value, list[tuple[Dim, ...]]] = field(default_factory=dict)  # results of other roots
@@ -80,9 +80,14 @@ class Root:
         return [self.value] if self.value is not None else self.op.results
 
     @property
+    def reduce_axis(self) -> Axis | None:
+        """The axis that a reduction folds; None for other roots, and where that dimension has size one."""
+        return None if self.reduce_dim is None else self.axes[self.reduce_dim]
+
+    @property
     def kept_axes(self) -> tuple[Axis | None, ...]:
         """The axes of the result's dimensions."""
-        return tuple(a for a in self.axes if a is None or a is not self.reduce_axis)
+        return tuple(a for d, a in enumerate(self.axes) if d != self.reduce_dim)
 
     def __str__(self) -> str:
         names = ", ".join(v.name for v in self.results)
@@ -93,6 +98,8 @@ class Root:
         if self.kind == "buffer":
             assert self.value is not None
             return f"buffer {self.value.name}{where} = {self.value.name}"
+        if self.kind == "assert":
+            return f"assert {self.op.operands[0].name}{where}"
         return f"{self.op.name.removeprefix('tt.')} {self.op.operands[0].name}{where} <- {self.op.operands[1].name}"
 
 

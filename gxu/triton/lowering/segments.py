@@ -16,7 +16,7 @@ _EXPENSIVE = 10  # in simple instructions: computing it again in another segment
 
 
 def is_root(op: Op) -> bool:
-    return op.name in ROOT_RESULTS or (op.name in STORES and op.operands[0].type.is_tile)
+    return op.name in ROOT_RESULTS or (op.name in (*STORES, "tt.assert") and op.operands[0].type.is_tile)
 
 
 class Segments:
@@ -31,15 +31,32 @@ class Segments:
         self._costs: dict[Value, int] = {}
         for block in function.region.blocks:
             self._number(block)
+        crossing: list[Value] = []
         for op, segment in self.of.items():
             if op.name in ("scf.for", "scf.if", "scf.while", "tt.return", "scf.yield"):
                 continue
             for value in op.results:
                 if value.type.is_tile and any(self._segment_of_use(use) != segment for use in value.uses):
-                    if op.name in ROOT_RESULTS:
-                        self.escaping.add(value)
-                    elif self._has_load(value) or self._cost(value) >= _EXPENSIVE:
+                    if op.name not in ROOT_RESULTS and (self._has_load(value) or self._cost(value) >= _EXPENSIVE):
                         self.kept.add(value)
+                    else:
+                        crossing.append(value)
+        for value in crossing:
+            self._escape(value)
+
+    def _escape(self, value: Value) -> None:
+        """A value that another segment computes again: what roots contribute to it must be in memory by then."""
+        stack, seen = [value], {value}
+        while stack:
+            value = stack.pop()
+            op = value.op
+            if op is None or value in self.kept or not value.type.is_tile:
+                continue
+            if op.name in ROOT_RESULTS:
+                self.escaping.add(value)
+            elif not op.regions:
+                stack += [v for v in op.operands if v not in seen]
+                seen.update(op.operands)
 
     def _segment_of_use(self, op: Op) -> Segment:
         """The combine region of a reduction belongs to the segment of the reduction."""
@@ -55,7 +72,7 @@ class Segments:
         stores = False
         for op in block.ops:
             self.order[op] = len(self.order)
-            scalar = not any(v.type.is_tile for v in op.operands) or op.name in ("tt.unsplat", "tt.print", "tt.assert")
+            scalar = not any(v.type.is_tile for v in op.operands) or op.name in ("tt.unsplat", "tt.print")
             if scalar and self._must_follow(op, pending, stores):
                 number, pending, stores = number + 1, set(), False
             self.of[op] = (block, number)
@@ -72,7 +89,7 @@ class Segments:
     def _must_follow(self, op: Op, pending: set[Value], stores: bool) -> bool:
         if op.name == "tt.splat":
             return False  # read where a root of this segment needs it, after the reduction
-        if any(v in pending for v in op.operands) or op.name in STORES or op.name in ("tt.unsplat", "tt.print", "tt.assert"):
+        if any(v in pending for v in op.operands) or op.name in (*STORES, "tt.unsplat", "tt.print", "tt.assert"):
             return True
         return op.name == "tt.load" and (stores or is_volatile(op))
 

@@ -72,7 +72,7 @@ class Walker:
         root = Root(kind, op, axes, value)
         seen: set[tuple[Value, Dims]] = set()
         if kind == "reduce":
-            root.reduce_axis = axes[op.attrs["axis"]]
+            root.reduce_dim = op.attrs["axis"]
         if kind in ("store", "atomic"):
             pointer = op.operands[0]
             root.accesses.append(self._access(op, pointer, axes, axes))
@@ -131,6 +131,8 @@ class Walker:
             return self.conjuncts(op.operands[2], root.axes)
         if root.kind == "atomic" and len(op.operands) > 2:
             return self.conjuncts(op.operands[2], root.axes)
+        if root.kind == "assert":
+            return self._exempted(op.operands[0], root.axes)
         if root.kind == "reduce" and len(op.operands) == 1:
             return self._identity_mask(op, root.axes)
         return []
@@ -148,6 +150,16 @@ class Walker:
         else:
             return []
         return self.conjuncts(mask, dims) if constant_of(other) == combine else []
+
+    def _exempted(self, condition: Value, dims: Dims) -> list[Atom]:
+        """The mask of ``assert(condition | ~mask)``: indices outside it pass."""
+        op = condition.op
+        if op is not None and op.name == "arith.ori":
+            for side in op.operands:
+                inverse = side.op
+                if inverse is not None and inverse.name == "arith.xori" and constant_of(inverse.operands[1]) in (1, -1):
+                    return self.conjuncts(inverse.operands[0], dims)
+        return []
 
     def conjuncts(self, mask: Value, dims: Dims) -> list[Atom]:
         atoms: list[Atom] = []

@@ -1,0 +1,33 @@
+"""Device assertions: report to the runtime and leave the kernel before anything that relied on them runs."""
+
+from __future__ import annotations
+
+from ..ir.module import Op
+from . import memory
+from .evaluate import Evaluator
+from .values import Val, constant
+
+# Offset of assert_fail in gxuHostServices (csrc/runtime/host/gxu_host_kernel.h).
+_ASSERT_FAIL_OFFSET = 8
+
+
+def device_assert(e: Evaluator, op: Op, condition: Val) -> None:
+    """``tt.assert`` for the lanes at hand; the launch fails with the message, source file and line."""
+    b = e.b
+    if condition.const == 1:
+        return
+    failed = b.binary("xor", condition, constant(1, "i1"))
+    if failed.lanes > 1:
+        failed_lanes = memory.both(b, failed, e.facts.lane_mask)
+        assert failed_lanes is not None
+        function = f"llvm.vector.reduce.or.v{failed.lanes}i1"
+        b.declare(function, "i1", [f"<{failed.lanes} x i1>"])
+        failed = b.emit("i1", f"call i1 @{function}(<{failed.lanes} x i1> {b.wide(failed_lanes)})", failed_lanes.depth)
+    message = f"{op.attrs.get('message', '')} ({op.location})"
+    text = b.string(message)
+    with b.branch(failed):
+        slot = b.define(f"getelementptr i8, ptr %services, i64 {_ASSERT_FAIL_OFFSET}", b.depth)
+        function_pointer = b.define(f"load ptr, ptr {slot}", b.depth)
+        b.line(f"call void {function_pointer}(ptr {text})", b.depth)
+        b.line("ret void", b.depth)
+        b.label(b.name("after"), b.depth)
