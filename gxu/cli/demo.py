@@ -207,6 +207,7 @@ def measure(workload: Workload, seconds: float, progress: Progress) -> Result:
 def gradient_difference(workload: Workload) -> float:
     """The largest absolute difference between gradients of compiled gxu and of CPU eager, over all parameters."""
     import torch
+    from torch import nn
 
     from gxu.cli.workloads import CLASSES
 

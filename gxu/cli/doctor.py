@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import tempfile
 from collections.abc import Callable
@@ -104,8 +103,8 @@ def runtime_library() -> str:
     from gxu import _C
 
     _C.init()
-    properties = _C.get_device_properties(0)
-    return f"GXU_RUNTIME={os.environ.get('GXU_RUNTIME', 'host')}: {_C.device_count()} x {properties['name']}"
+    abi = "{}.{}".format(*divmod(_C.runtime_version(), 1000))
+    return f"{_C.runtime_path()}, ABI {abi}: {_C.device_count()} x {_C.get_device_properties(0)['name']}"
 
 
 def device_module() -> str:
@@ -129,6 +128,7 @@ def device_interface() -> str:
 
 
 def inductor() -> str:
+    import torch._inductor.compile_fx  # noqa: F401  (gxu registers itself when this is imported)
     from torch._inductor.codegen.common import (
         get_device_op_overrides,
         get_scheduling_for_device,

@@ -54,7 +54,7 @@ def minilm(texts: Sequence[str]) -> Workload:
     folder = model_folder()
     ids, mask = tokenize(folder / "tokenizer.json", texts)
     rows = min(len(texts), BATCH)
-    batches = []
+    batches: list[tuple[Tensor, ...]] = []
     for start in range(0, len(texts), rows):
         # The last batch repeats the first texts, so that every batch has the shape that was compiled.
         index = torch.arange(start, start + rows) % len(texts)
