@@ -2,7 +2,7 @@
 
 `import torch` autoloads gxu long before anybody compiles anything, so importing Dynamo or Inductor there would cost a
 second. Inductor's own discovery (it reads `torch.gxu.Scheduling` and three more names) comes too late for what Dynamo
-asks first, and it drops the cache identity. `install` therefore watches for the import of the two modules that come
+asks first, and it drops the cache identity. `install` therefore watches for the import of the modules that come
 first in each: registration runs right after their body, as if they ended with `import gxu`.
 """
 
@@ -24,6 +24,12 @@ def _register_device_interface() -> None:
     register_device_interface()
 
 
+def _register_trace_rules() -> None:
+    from gxu.inductor.trace_rules import register
+
+    register()
+
+
 def _register_inductor() -> None:
     from gxu.inductor.registration import register
 
@@ -33,6 +39,7 @@ def _register_inductor() -> None:
 #: Module whose import triggers a registration, and the registration.
 _TRIGGERS: dict[str, Callable[[], None]] = {
     "torch._dynamo.device_interface": _register_device_interface,
+    "torch._dynamo.trace_rules": _register_trace_rules,
     "torch._inductor.compile_fx": _register_inductor,
 }
 

@@ -25,18 +25,14 @@ def _launch_hooks() -> list[Any]:
     return [chain.calls for chain in chains if hasattr(chain, "calls")]
 
 
-def _grid(result: Any, names: list[str]) -> tuple[list[str], str]:
+def _grid(result: Any) -> tuple[list[str], str]:
     """Statements and argument list of a launch's grid: constants where every extent is known at compile time."""
     grid = GridExpr.from_meta(result.inductor_meta, result.config)
-    numels = {f"{prefix}numel": value for prefix, value in result.inductor_meta.get("gxu_numels", {}).items()}
-    expressions = [grid.x_grid, grid.y_grid, grid.z_grid]
-    extents = [name for name in names if name.endswith("numel")]
-    if not grid.prefix and all(name in numels for name in extents):
-        try:
-            return [], ", ".join(str(eval(str(e), {"max": max}, dict(numels))) for e in expressions)
-        except NameError:
-            pass  # the grid reads another argument
-    return [*grid.prefix], ", ".join(str(e) for e in expressions)
+    numels = {f"{prefix}numel": numel for prefix, numel in result.inductor_meta.get("gxu_numels", {}).items()}
+    try:
+        return [], ", ".join(str(n) for n in grid.eval_slow(numels))
+    except NameError:  # the grid depends on an argument
+        return [*grid.prefix], f"{grid.x_grid}, {grid.y_grid}, {grid.z_grid}"
 
 
 def build_launcher(result: Any, launcher: Any) -> Any | None:
@@ -48,14 +44,14 @@ def build_launcher(result: Any, launcher: Any) -> Any | None:
     signature = getattr(binary.run, "signature", None)
     if signature is None or result.inductor_meta.get("store_cubin"):
         return None
-    import gxu
+    from gxu import _C
 
     fn = binary.src.fn
     call_args, def_args, _ = result._get_arg_lists(fn.arg_names, get_constexprs(fn))
     if len(signature) != len(call_args):
         return None
     passed = [(code, arg) for code, arg in zip(signature, call_args, strict=True) if code != "-"]
-    statements, grid = _grid(result, def_args)
+    statements, grid = _grid(result)
     arguments = "".join(f"{arg}, " for _, arg in passed)
     body = [
         "if enter_hooks or exit_hooks:",
@@ -65,7 +61,7 @@ def build_launcher(result: Any, launcher: Any) -> Any | None:
     ]
     enter_hooks, exit_hooks = (*_launch_hooks(), [], [])[:2]
     scope = {
-        "launch": gxu._C.launch,
+        "launch": _C.launch,
         "function": binary.function,
         "signature": "".join(code for code, _ in passed),
         "enter_hooks": enter_hooks,
@@ -73,7 +69,7 @@ def build_launcher(result: Any, launcher: Any) -> Any | None:
         "with_hooks": launcher,
     }
     source = f"def launcher({', '.join([*def_args, 'stream'])}):\n" + "\n".join(f"    {line}" for line in body)
-    exec(source, scope)
+    exec(source, scope)  # noqa: S102  (as torch's _gen_launcher_code: argument names and Inductor's grid)
     direct: Any = scope["launcher"]
     direct.__dict__.update(launcher.__dict__)
     return direct

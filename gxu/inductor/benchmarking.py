@@ -11,8 +11,9 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-import torch
 from torch._inductor.runtime.benchmarking import register_benchmarker
+
+from gxu.inductor.device import DEVICE_TYPE, device_module
 
 #: Samples that a result is made of at least, and at most.
 MIN_SAMPLES = 5
@@ -20,7 +21,7 @@ MAX_SAMPLES = 1000
 
 
 def _sample(fn: Callable[[], Any]) -> float:
-    start, end = (torch.gxu.Event(enable_timing=True) for _ in range(2))  # type: ignore[attr-defined]
+    start, end = (device_module().Event(enable_timing=True) for _ in range(2))
     start.record()
     fn()
     end.record()
@@ -33,7 +34,7 @@ def benchmark(fn: Callable[[], Any], warmup: float = 25, rep: float = 100) -> fl
 
     `warmup` and `rep` are the milliseconds to spend before and while measuring. Errors of `fn` are raised.
     """
-    torch.gxu.synchronize()  # type: ignore[attr-defined]
+    device_module().synchronize()
     samples: list[float] = []
     deadline = time.perf_counter() + warmup / 1e3
     _sample(fn)
@@ -55,4 +56,4 @@ def _inductor_benchmark(_: Any, fn: Callable[[], Any], *, warmup: float, rep: fl
 
 def register() -> None:
     """Makes `benchmark` Inductor's benchmarker for gxu. Idempotent."""
-    register_benchmarker("gxu", _inductor_benchmark, override=True)
+    register_benchmarker(DEVICE_TYPE, _inductor_benchmark, override=True)

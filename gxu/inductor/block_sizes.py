@@ -1,8 +1,8 @@
 """Block sizes of the kernels that Inductor generates for gxu: pure functions of the problem and of the device.
 
-The rule of the device's bring-up guide is a grid of at most `max_grid_size` programs (48), or a multiple of it, with one
-warp each. The Triton backend turns a tile into loops, so a large block costs neither compile time nor registers: the
-blocks here are as large as that rule asks. Every block is a power of two, because `tl.arange` wants one.
+The rule of the device's bring-up guide is a grid of at most `max_grid_size` programs (48), or a multiple of it, with
+one warp each. The Triton backend turns a tile into loops, so a large block costs neither compile time nor registers:
+the blocks here are as large as that rule asks. Every block is a power of two, because `tl.arange` wants one.
 
 A problem is described by its `numels`, extents in elements keyed by Inductor's prefixes: x (fastest), y, z are the
 pointwise dimensions, r0_ and r1_ the reduced ones.
@@ -64,6 +64,11 @@ def ceildiv(a: int, b: int) -> int:
     return -(-a // b)
 
 
+def idle_share(programs: int, round_size: int) -> float:
+    """Time of a grid run in rounds of `round_size` programs, relative to the same work in full rounds only."""
+    return ceildiv(programs, round_size) * round_size / programs
+
+
 def split_evenly(numel: int, programs: int, limit: int) -> int:
     """The smallest block, at most `limit`, that covers `numel` elements with at most `programs` programs.
 
@@ -74,42 +79,48 @@ def split_evenly(numel: int, programs: int, limit: int) -> int:
     if block <= limit:
         return block
     candidates = [limit >> shift for shift in range(7) if limit >> shift]
-
-    def idle_share(candidate: int) -> float:
-        grid = ceildiv(numel, candidate)
-        return ceildiv(grid, programs) * programs / grid
-
-    return min(candidates, key=idle_share)
+    return min(candidates, key=lambda candidate: idle_share(ceildiv(numel, candidate), programs))
 
 
 def pointwise(numels: Mapping[str, int], limits: DeviceLimits) -> dict[str, int]:
     """Blocks of an elementwise kernel over x, (y, x) or (z, y, x)."""
     x = max(1, numels["x"])
-    if set(numels) == {"x"}:
+    if "y" not in numels:
         block = split_evenly(x, limits.max_grid_size, MAX_TILE_NUMEL)
         return {"XBLOCK": min(max(block, limits.min_elements_per_program), next_power_of_2(x))}
 
-    y, z = max(1, numels["y"]), max(1, numels.get("z", 1))
+    candidates = []
     x_block = min(TILE_COLUMNS, next_power_of_2(x))
-    y_limit = min(MAX_TILE_NUMEL // x_block, next_power_of_2(y))
-    # Programs that the columns and the outermost dimension already make leave fewer for the rows.
-    others = ceildiv(x, x_block) * z
-    y_block = split_evenly(y, max(1, limits.max_grid_size // others), y_limit)
-    y_block = min(max(y_block, limits.min_elements_per_program // x_block), y_limit)
-    blocks = {"XBLOCK": x_block, "YBLOCK": y_block}
-    # Rows in one block: whole rows leave the grid rule to the columns.
-    if ceildiv(y, y_block) == 1 and others > limits.max_grid_size and z == 1:
-        blocks["XBLOCK"] = split_evenly(x, limits.max_grid_size, min(MAX_TILE_NUMEL // y_block, next_power_of_2(x)))
-    if "z" in numels:
-        grid_xy = ceildiv(x, blocks["XBLOCK"]) * ceildiv(y, y_block)
-        z_limit = min(MAX_TILE_NUMEL // (blocks["XBLOCK"] * y_block), next_power_of_2(z))
-        blocks["ZBLOCK"] = split_evenly(z, max(1, limits.max_grid_size // grid_xy), max(1, z_limit))
-    return blocks
+    while x_block <= min(next_power_of_2(x), MAX_TILE_NUMEL):
+        blocks, programs = _tile(numels, x_block, limits)
+        if programs <= limits.max_grid_size:
+            return blocks
+        candidates.append((idle_share(programs, limits.max_grid_size), blocks))
+        x_block *= 2
+    return min(candidates, key=lambda candidate: candidate[0])[1]
+
+
+def _tile(numels: Mapping[str, int], x_block: int, limits: DeviceLimits) -> tuple[dict[str, int], int]:
+    """Blocks of an elementwise kernel with `x_block` columns, and the number of its programs."""
+    blocks = {"XBLOCK": x_block}
+    programs = ceildiv(numels["x"], x_block)
+    for prefix in ("y", "z"):
+        if prefix not in numels:
+            continue
+        numel = max(1, numels[prefix])
+        tile = math.prod(blocks.values())
+        limit = min(MAX_TILE_NUMEL // tile, next_power_of_2(numel))
+        block = split_evenly(numel, max(1, limits.max_grid_size // programs), limit)
+        blocks[f"{prefix.upper()}BLOCK"] = min(max(block, limits.min_elements_per_program // tile), limit)
+        programs *= ceildiv(numel, blocks[f"{prefix.upper()}BLOCK"])
+    return blocks, programs
 
 
 def _outputs(numels: Mapping[str, int], programs: int, limit: int, columns: int = 1) -> dict[str, int]:
-    """Blocks of a reduction's output dimensions, x and possibly y: at most `programs` programs, at most `limit` elements
-    together, and at least `columns` along x."""
+    """Blocks of a reduction's output dimensions, x and possibly y.
+
+    At most `programs` programs, at most `limit` elements together, and at least `columns` along x.
+    """
     x = max(1, numels["x"])
     x_block = min(max(split_evenly(x, programs, limit), columns), next_power_of_2(x))
     if "y" not in numels:
@@ -130,8 +141,8 @@ def persistent_reduction(numels: Mapping[str, int], limits: DeviceLimits) -> dic
 def reduction(numels: Mapping[str, int], limits: DeviceLimits, contiguous: bool) -> dict[str, int]:
     """Blocks of a reduction that loops over its reduced dimensions.
 
-    `contiguous`: the reduced dimension is the contiguous one. Then a program takes few rows in long chunks; otherwise it
-    takes many columns, one step of the reduced dimension at a time, so that loads and accumulators are contiguous.
+    `contiguous`: the reduced dimension is the contiguous one. Then a program takes few rows in long chunks; otherwise
+    it takes many columns, one step of the reduced dimension at a time: loads and accumulators are contiguous.
     """
     if contiguous:
         blocks = _outputs(numels, limits.max_grid_size, limit=8)
@@ -141,8 +152,8 @@ def reduction(numels: Mapping[str, int], limits: DeviceLimits, contiguous: bool)
         carried = 0
     for prefix in ("r0_", "r1_"):
         if prefix in numels:
-            room = carried // math.prod(blocks.values())
-            blocks[prefix.upper() + "BLOCK"] = max(1, min(room, next_power_of_2(numels[prefix]), MAX_BLOCK[prefix.upper()]))
+            room = min(carried // math.prod(blocks.values()), MAX_BLOCK[prefix.upper()])
+            blocks[prefix.upper() + "BLOCK"] = max(1, min(room, next_power_of_2(numels[prefix])))
     return blocks
 
 
@@ -156,8 +167,8 @@ def reduction_split_factor(
 ) -> int:
     """Into how many pieces each output's reduction is cut, so that few outputs still keep every program busy.
 
-    `inner`: the reduced dimension is the contiguous one. A piece has at least `min_elements_per_split` elements over all
-    the outputs that one program handles. Prefers a divisor of `reduction_numel`, which spares the kernel a mask.
+    `inner`: the reduced dimension is the contiguous one. A piece has at least `min_elements_per_split` elements, over
+    all the outputs that one program handles. Prefers a divisor of `reduction_numel`, which spares the kernel a mask.
     """
     outputs_per_program = 1 if inner else min(outputs, OUTER_COLUMNS)
     programs = ceildiv(outputs, outputs_per_program)

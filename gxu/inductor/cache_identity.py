@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import triton
 from torch._inductor.custom_graph_pass import CustomGraphModulePass
 
 import gxu
+from gxu import _C
 
 #: A library up to this size (bytes) is known by its contents, a larger one by its size and time of modification.
 _HASHED_LIBRARY_SIZE = 64 << 20
@@ -33,16 +33,8 @@ def _sources_digest() -> str:
     return digest.hexdigest()
 
 
-def runtime_library() -> Path | None:
-    """The file that GXU_RUNTIME names, as csrc/torch/runtime.cpp resolves it; None if it is not there."""
-    name = os.environ.get("GXU_RUNTIME", "host")
-    bundled = {"host": "libgxu_runtime_host.so", "cuda": "libgxu_runtime_cuda.so"}.get(name)
-    path = Path(gxu.__file__).parent / "lib" / bundled if bundled else Path(name)
-    return path if path.is_file() else None
-
-
-def _library_identity(path: Path | None) -> str:
-    if path is None:
+def _library_identity(path: Path) -> str:
+    if not path.is_file():
         return "missing"
     stat = path.stat()
     if stat.st_size > _HASHED_LIBRARY_SIZE:
@@ -66,8 +58,8 @@ def identity() -> tuple[str, ...]:
     """Everything that a cached graph for gxu depends on. Reads files only: the runtime stays unloaded."""
     return (
         f"sources:{_sources_digest()}",
-        f"runtime:{_library_identity(runtime_library())}",
-        f"abi:{gxu._C.ABI_VERSION}",
+        f"runtime:{_library_identity(Path(_C.runtime_path()))}",
+        f"abi:{_C.ABI_VERSION}",
         f"processor:{hashlib.sha256(_processor().encode()).hexdigest()}",
         f"torch:{torch.__version__} triton:{triton.__version__}",
     )

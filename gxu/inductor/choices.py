@@ -14,6 +14,7 @@ from torch._inductor import config as inductor_config
 from torch._inductor.virtualized import V
 
 from gxu.inductor import block_sizes, config
+from gxu.inductor.device import device_module
 
 if TYPE_CHECKING:
     from torch._inductor.codegen.simd_kernel_features import SIMDKernelFeatures
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _properties(device: torch.device) -> object:
-    return torch.gxu.get_device_properties(device)  # type: ignore[attr-defined]
+    return device_module().get_device_properties(device)
 
 
 def device_limits(device: torch.device) -> block_sizes.DeviceLimits:

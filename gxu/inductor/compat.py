@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-DEVICE_TYPE = "gxu"
+from gxu.inductor.device import DEVICE_TYPE, device_module
 
 _used = False
 
@@ -25,8 +25,15 @@ def mark_used() -> None:
 
 
 def is_used() -> bool:
-    """Whether this process uses gxu: the device is initialised, or code was generated for it."""
-    return _used or torch.gxu.is_initialized()  # type: ignore[attr-defined]
+    """Whether this process uses gxu: a tensor was allocated, or code generated, for it.
+
+    That the device is initialised says nothing: Dynamo initialises torch.accelerator for whatever it compiles.
+    """
+    if not _used and device_module().is_initialized():
+        statistics = (device_module().memory_stats(index) for index in range(device_module().device_count()))
+        if any(entry.get("allocation.all.allocated", 0) for entry in statistics):
+            mark_used()
+    return _used
 
 
 def _rebind(name: str, original: Any, replacement: Any) -> None:

@@ -13,6 +13,6 @@ class GXUCppWrapper(CppWrapperCpu):
     @staticmethod
     def create(*args: Any, **kwargs: Any) -> NoReturn:
         raise NotImplementedError(
-            "a C++ wrapper was asked for (cpp_wrapper=True or AOTInductor) for a graph on gxu, which has only the Python "
-            "and FX wrappers: set torch._inductor.config.cpp_wrapper = False and use torch.compile"
+            "a C++ wrapper was asked for (cpp_wrapper=True or AOTInductor) for a graph on gxu, which has only the "
+            "Python and FX wrappers: set torch._inductor.config.cpp_wrapper = False and use torch.compile"
         )

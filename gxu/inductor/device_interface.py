@@ -12,31 +12,23 @@ from torch._dynamo.device_interface import (
     register_interface_for_device,
 )
 
-import gxu
+from gxu import _C
+from gxu._device import get_device_index
+from gxu.inductor.device import DEVICE_TYPE, device_module
 
-DEVICE_TYPE = "gxu"
+_gxu = device_module()
 
 #: `gxu:0` ... `gxu:15` get an interface of their own. Asking the runtime how many there are would load it into every
 #: process that imports Dynamo; a name too many costs nothing, for its calls fail with the runtime's "invalid device".
 MAX_INDEXED_DEVICES = 16
 
 
-def device_index(device: torch.types.Device) -> int | None:
-    """Index of a gxu device given as torch.device, string or integer; None stands for the current device."""
-    if device is None or isinstance(device, int):
-        return device
-    device = torch.device(device)
-    if device.type != DEVICE_TYPE:
-        raise ValueError(f"expected a {DEVICE_TYPE} device, got {device}: pass 'gxu', 'gxu:<index>' or an index")
-    return device.index
-
-
 class GXUInterface(DeviceInterface):
     """Everything is `torch.gxu`'s own function, but for what Inductor asks in worker processes."""
 
-    device = torch.gxu.device  # type: ignore[attr-defined, assignment]
-    Event = torch.gxu.Event  # type: ignore[attr-defined, assignment]
-    Stream = torch.gxu.Stream  # type: ignore[attr-defined, assignment]
+    device = _gxu.device  # type: ignore[assignment]
+    Event = _gxu.Event  # type: ignore[assignment]
+    Stream = _gxu.Stream  # type: ignore[assignment]
 
     class Worker(DeviceInterface.Worker):
         """Queries of compile workers, which must not start the runtime: answers come from what the parent recorded."""
@@ -49,53 +41,50 @@ class GXUInterface(DeviceInterface):
         def current_device() -> int:
             if DEVICE_TYPE in caching_worker_current_devices:
                 return caching_worker_current_devices[DEVICE_TYPE]
-            return torch.gxu.current_device()  # type: ignore[attr-defined]
+            return _gxu.current_device()
 
         @staticmethod
         def get_device_properties(device: torch.types.Device = None) -> Any:
             """Properties of `device`. Without one, in a process that has not used gxu (a compile worker warming its
             caches), None: the runtime stays unloaded, and kernels carry their device's properties in their source."""
-            if device is None and not torch.gxu.is_initialized():  # type: ignore[attr-defined]
+            if device is None and not _gxu.is_initialized():
                 return None
             if DEVICE_TYPE not in caching_worker_device_properties:
                 caching_worker_device_properties[DEVICE_TYPE] = [
-                    torch.gxu.get_device_properties(i)  # type: ignore[attr-defined]
-                    for i in range(torch.gxu.device_count())  # type: ignore[attr-defined]
+                    _gxu.get_device_properties(i) for i in range(_gxu.device_count())
                 ]
-            index = device_index(device)
-            if index is None:
-                index = GXUInterface.Worker.current_device()
+            index = GXUInterface.Worker.current_device() if device is None else get_device_index(device)
             return caching_worker_device_properties[DEVICE_TYPE][index]
 
-    current_device = staticmethod(torch.gxu.current_device)  # type: ignore[attr-defined]
-    set_device = staticmethod(torch.gxu.set_device)  # type: ignore[attr-defined]
-    device_count = staticmethod(torch.gxu.device_count)  # type: ignore[attr-defined]
-    stream = staticmethod(torch.gxu.stream)  # type: ignore[attr-defined]
-    current_stream = staticmethod(torch.gxu.current_stream)  # type: ignore[attr-defined]
-    set_stream = staticmethod(torch.gxu.set_stream)  # type: ignore[attr-defined]
-    synchronize = staticmethod(torch.gxu.synchronize)  # type: ignore[attr-defined]
-    memory_allocated = staticmethod(torch.gxu.memory_allocated)  # type: ignore[attr-defined]
-    get_raw_stream = staticmethod(gxu._C.get_raw_stream)
-    exchange_device = staticmethod(gxu._C.exchange_device)
-    maybe_exchange_device = staticmethod(gxu._C.maybe_exchange_device)
+    current_device = staticmethod(_gxu.current_device)
+    set_device = staticmethod(_gxu.set_device)
+    device_count = staticmethod(_gxu.device_count)
+    stream = staticmethod(_gxu.stream)
+    current_stream = staticmethod(_gxu.current_stream)
+    set_stream = staticmethod(_gxu.set_stream)
+    synchronize = staticmethod(_gxu.synchronize)
+    memory_allocated = staticmethod(_gxu.memory_allocated)
+    get_raw_stream = staticmethod(_C.get_raw_stream)
+    exchange_device = staticmethod(_C.exchange_device)
+    maybe_exchange_device = staticmethod(_C.maybe_exchange_device)
 
     @staticmethod
     def _set_stream_by_id(stream_id: int, device_index: int, device_type: int) -> None:
         stream = torch.Stream(stream_id=stream_id, device_index=device_index, device_type=device_type)
-        torch.gxu.set_stream(stream)  # type: ignore[attr-defined]
+        _gxu.set_stream(stream)
 
     @staticmethod
     def is_available() -> bool:
-        return torch.gxu.is_available()  # type: ignore[attr-defined]
+        return _gxu.is_available()
 
     @classmethod
     def get_device_properties(cls, device: torch.types.Device = None) -> Any:
-        return torch.gxu.get_device_properties(device)  # type: ignore[attr-defined]
+        return _gxu.get_device_properties(device)
 
     @staticmethod
     def get_compute_capability(device: torch.types.Device = None) -> int | str:
         """The architecture in Triton's target, GPUTarget(triton_backend, this, warp_size)."""
-        arch = torch.gxu.get_device_properties(device).triton_arch  # type: ignore[attr-defined]
+        arch = _gxu.get_device_properties(device).triton_arch
         return int(arch) if arch.isdecimal() else arch
 
     @staticmethod
@@ -115,7 +104,7 @@ class GXUInterface(DeviceInterface):
         """RuntimeError unless the Triton backend that the device names is installed."""
         import triton.backends
 
-        wanted = torch.gxu.get_device_properties(device).triton_backend  # type: ignore[attr-defined]
+        wanted = _gxu.get_device_properties(device).triton_backend
         # Triton lists NVIDIA's backend under the vendor's name; its target is called cuda.
         wanted = {"cuda": "nvidia", "hip": "amd"}.get(wanted, wanted)
         if wanted not in triton.backends.backends:

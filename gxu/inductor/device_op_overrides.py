@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch._inductor.codegen.common import DeviceOpOverrides, TritonScratchWorkspace, register_device_op_overrides
 
+from gxu.inductor.device import DEVICE_TYPE
+
 _KERNEL_HEADER = """
     #include <c10/gxu/GXUGuard.h>
     #include <c10/gxu/GXUStream.h>
@@ -92,7 +94,7 @@ class GXUDeviceOpOverrides(DeviceOpOverrides):
     def cpp_aoti_stream_guard(self) -> str:
         return "AOTIGXUStreamGuard"
 
-    def cpp_getStreamFromExternal(self) -> str:
+    def cpp_getStreamFromExternal(self) -> str:  # noqa: N802  (torch's name)
         return "c10::gxu::getStreamFromExternal"
 
     def kernel_header(self) -> str:
@@ -136,4 +138,4 @@ class GXUDeviceOpOverrides(DeviceOpOverrides):
 
 def register() -> None:
     """Makes the snippets those of the device type `gxu`."""
-    register_device_op_overrides("gxu", GXUDeviceOpOverrides())
+    register_device_op_overrides(DEVICE_TYPE, GXUDeviceOpOverrides())

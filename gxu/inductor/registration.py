@@ -8,7 +8,8 @@ from torch._inductor.codegen.wrapper_fxir import WrapperFxCodegen
 from gxu.inductor import benchmarking, compat, config, device_op_overrides, rng
 from gxu.inductor.cache_identity import GXUBackendPass
 from gxu.inductor.cpp_wrapper import GXUCppWrapper
-from gxu.inductor.device_interface import DEVICE_TYPE, register_device_interface
+from gxu.inductor.device import DEVICE_TYPE
+from gxu.inductor.device_interface import register_device_interface
 from gxu.inductor.scheduling import GXUTritonScheduling
 from gxu.inductor.wrapper import GXUPythonWrapperCodegen
 

@@ -8,18 +8,20 @@ import torch
 from torch._C import DispatchKey
 from torch._prims import rng_prims
 
+from gxu.inductor.device import device_module
+
 
 def _run_and_save_rng_state(op: Any, *args: Any, **kwargs: Any) -> Any:
-    return torch.gxu.get_rng_state(), op(*args, **kwargs)  # type: ignore[attr-defined]
+    return device_module().get_rng_state(), op(*args, **kwargs)
 
 
 def _run_with_rng_state(rng_state: torch.Tensor, op: Any, *args: Any, **kwargs: Any) -> Any:
-    current = torch.gxu.get_rng_state()  # type: ignore[attr-defined]
-    torch.gxu.set_rng_state(rng_state.cpu())  # type: ignore[attr-defined]
+    current = device_module().get_rng_state()
+    device_module().set_rng_state(rng_state.cpu())
     try:
         return op(*args, **kwargs)
     finally:
-        torch.gxu.set_rng_state(current)  # type: ignore[attr-defined]
+        device_module().set_rng_state(current)
 
 
 def register() -> None:

@@ -18,7 +18,7 @@ class GXUTritonKernel(TritonKernel):
     """A Triton kernel whose decorator is `gxu.inductor.heuristics`', and which tells it what it needs to know."""
 
     @classmethod
-    @lru_cache(None)  # noqa: B019  (one entry per class, as upstream)
+    @lru_cache(None)
     def gen_common_triton_imports(cls) -> str:
         return super().gen_common_triton_imports() + "\nfrom gxu.inductor import heuristics as triton_heuristics\n"
 

@@ -50,7 +50,8 @@ class GXUPythonWrapperCodegen(_GXUAllocation):
     ) -> PythonWrapperCodegen:
         if not is_subgraph:
             return GXUPythonWrapperCodegen()
-        assert subgraph_name is not None and parent_wrapper is not None
+        assert subgraph_name is not None
+        assert parent_wrapper is not None
         return GXUSubgraphPythonWrapperCodegen(subgraph_name, parent_wrapper, partition_signatures)
 
     def write_header(self) -> None:

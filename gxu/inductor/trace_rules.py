@@ -1,0 +1,27 @@
+"""How Dynamo treats gxu's own Python: torch._dynamo.trace_rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch._dynamo import trace_rules
+
+import gxu
+from gxu.inductor.device import device_module
+
+#: Functions of `torch.gxu` whose answer never changes, folded into the graph as torch.cuda's are.
+CONSTANT_FUNCTIONS = ("device_count", "get_device_capability", "get_device_name", "get_device_properties", "is_available")
+
+
+def register() -> None:
+    """Compiles no frame of gxu's own, which run under compiled functions; inlines them where compiled code calls them.
+
+    Idempotent.
+    """
+    package = str(Path(gxu.__file__).parent) + "/"
+    if package in trace_rules.BUILTIN_INLINE_WHEN_CALLED:
+        return
+    trace_rules.add(gxu.__name__)
+    trace_rules.BUILTIN_INLINE_WHEN_CALLED.add(package)
+    for name in CONSTANT_FUNCTIONS:
+        getattr(device_module(), name)._dynamo_marked_constant = True

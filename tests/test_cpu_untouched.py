@@ -1,0 +1,104 @@
+"""Importing gxu leaves compilation for other devices as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import RunPython
+
+# Prints one digest per graph of everything that Inductor generates for it on the CPU.
+COMPILE_FOR_CPU = """
+import hashlib, importlib.metadata, json, os, re, sys
+
+if os.environ["WITH_GXU"] == "0":
+    # As if gxu were not installed: neither torch nor triton finds its entry points.
+    distributions = importlib.metadata.distributions
+    importlib.metadata.distributions = lambda **kw: (d for d in distributions(**kw) if d.name != "torch-gxu")
+    sys.modules["gxu"] = None
+import torch
+if os.environ["WITH_GXU"] == "1":
+    import gxu
+import torch._inductor.config as config
+from torch._inductor.utils import run_and_get_code
+
+config.force_disable_caches = True
+torch.manual_seed(0)
+mlp = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.GELU(), torch.nn.LayerNorm(64), torch.nn.Linear(64, 8))
+x = torch.randn(16, 32)
+
+def train(x):
+    loss = mlp(x).square().mean()
+    loss.backward()
+    return loss
+
+def digest(codes):
+    # Frozen parameters are commented with addresses.
+    return hashlib.sha256(re.sub(r" [0-9a-f]{10,}\\n", "\\n", "".join(codes)).encode()).hexdigest()
+
+graphs = {
+    "pointwise": (lambda x: torch.sin(x) * x.t().contiguous().view(16, 32), x),
+    "reduction": (lambda x: (x.softmax(-1), x.sum(), x.var(0)), torch.randn(1000, 700)),
+    "training": (train, x),
+    "scan": (lambda x: x.cumsum(0), torch.randn(4096)),
+    "dropout": (lambda x: torch.nn.functional.dropout(x, 0.5), x),
+}
+digests = {}
+for name, (fn, example) in graphs.items():
+    torch._dynamo.reset()
+    _, codes = run_and_get_code(torch.compile(fn), example)
+    digests[name] = digest(codes)
+
+torch._dynamo.reset()
+with torch.no_grad(), config.patch(freezing=True):
+    _, codes = run_and_get_code(torch.compile(mlp.eval()), x)
+digests["freezing"] = digest(codes)
+
+from torch._inductor.utils import get_gpu_type
+from torch.utils._triton import has_triton
+
+print(json.dumps({"code": digests, "get_gpu_type": get_gpu_type(), "has_triton": has_triton()}))
+"""
+
+
+@pytest.mark.slow
+def test_generated_cpu_code_is_the_same(run_python: RunPython, tmp_path: Path) -> None:
+    results = {}
+    for with_gxu in ("0", "1"):
+        # One cache directory for both: its path is part of the generated code, and nothing is read from it.
+        env = {
+            "WITH_GXU": with_gxu,
+            "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"),
+            "TORCH_WARM_POOL": "0",
+        }
+        done = run_python("-c", COMPILE_FOR_CPU, env=env)
+        assert done.returncode == 0, done.stderr
+        results[with_gxu] = json.loads(done.stdout.splitlines()[-1])
+        assert "gxu" not in done.stderr, done.stderr
+    assert results["1"] == results["0"]
+
+
+def test_import_is_lazy(run_python: RunPython) -> None:
+    """Neither Dynamo, Inductor nor the Triton backend is imported, and the runtime is not started."""
+    names = "print([m for m in sys.modules if m.startswith(('torch._inductor', 'torch._dynamo.', 'gxu.triton'))])"
+    without = run_python("-c", f"import sys, torch; {names}", env={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"})
+    done = run_python("-c", f"import sys, torch, gxu; {names}; print(torch.gxu.is_initialized())")
+    assert done.returncode == 0, done.stderr
+    modules, initialized = done.stdout.splitlines()
+    assert modules == without.stdout.strip()
+    assert initialized == "False"
+
+
+def test_a_broken_gxu_does_not_break_the_cpu(run_python: RunPython) -> None:
+    """If gxu cannot register itself, that is logged, and torch.compile goes on for other devices."""
+    code = """
+import sys
+import torch, gxu
+sys.modules["gxu.inductor.registration"] = None  # its import fails
+print(torch.compile(lambda x: x + 1)(torch.zeros(3)).tolist())
+"""
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[1.0, 1.0, 1.0]"
+    assert "gxu could not register itself" in done.stderr
