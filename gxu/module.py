@@ -6,7 +6,9 @@ can be called before a fork.
 
 from __future__ import annotations
 
+import atexit
 import threading
+import time
 from typing import Any
 
 import torch
@@ -146,7 +148,17 @@ def _lazy_init() -> None:
         if not default_generators:
             generators = tuple(_C.default_generator(index) for index in range(_C.device_count()))
             _random.seed_new_generators()
+            atexit.register(_let_autograd_threads_finish)
             default_generators = generators
+
+
+def _let_autograd_threads_finish() -> None:
+    """Gives autograd's thread of the device the GIL once more before the interpreter goes.
+
+    `backward` returns before that thread has dropped the last references to Python objects. Where the interpreter is being
+    finalized at that moment, CPython ends the thread from within a destructor, and the process aborts.
+    """
+    time.sleep(0.002)
 
 
 def device_count() -> int:
