@@ -14,7 +14,7 @@ struct Executor {
 
   void operator()(std::monostate) const {}
   void operator()(const KernelLaunch& launch) const {
-    if (background) set_team_size(launch.threads);
+    if (background) use_background_team(launch.threads);
     run_kernel(launch, device);
   }
   void operator()(const Copy& copy) const { copy_bytes(copy.dst, copy.src, copy.size); }

@@ -18,9 +18,9 @@
 namespace gxu::host {
 namespace {
 
-// A launch with less work than this is faster on the calling thread alone. Measured with 2 threads: the team costs about
-// 1 microsecond when its threads are awake (and a hundred times that when they sleep or the cores are busy), in which
-// one core does 4,000 operations of scalar code or 50,000 of vector code. Generated kernels are vector code.
+// A launch with less work than this is faster on the calling thread alone. Measured with 2 threads: the team costs
+// about 1 microsecond when its threads are awake (and a hundred times that when they sleep or the cores are busy), in
+// which one core does 4,000 operations of scalar code or 50,000 of vector code. Generated kernels are vector code.
 constexpr uint64_t kSerialWork = 65536;
 // Pieces of the grid a thread gets on average: enough to even out programs of different length.
 constexpr int64_t kPiecesPerThread = 8;

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstring>
 
+#include "background_team.h"
+
 #ifdef GXU_NO_OPENMP
 #include <cstdlib>
 #include <thread>
@@ -14,52 +16,60 @@
 
 namespace gxu::host {
 
+namespace {
+
+// Threads of the background team for the calling thread; 0 on threads that are not the engine's own.
+thread_local int background_threads = 0;
+
 #ifdef GXU_NO_OPENMP
 
-namespace {
-thread_local bool in_team = false;
-thread_local int threads_of_team = 0;
-}  // namespace
+thread_local bool in_region = false;
 
-int team_size() {
-  if (in_team) return 1;
-  if (threads_of_team == 0) {
-    const char* text = std::getenv("OMP_NUM_THREADS");
-    threads_of_team = text != nullptr ? std::max(1, std::atoi(text))
-                                      : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  }
-  return threads_of_team;
+int region_size() {
+  if (in_region) return 1;
+  const char* text = std::getenv("OMP_NUM_THREADS");
+  return std::max(1, text != nullptr ? std::atoi(text) : static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-void set_team_size(int threads) { threads_of_team = threads; }
-
-void run_team(void (*body)(void* argument), void* argument) {
+void run_region(void (*body)(void* argument), void* argument) {
   std::vector<std::thread> others;
-  for (int i = 1; i < team_size(); ++i) {
+  for (int i = 1; i < region_size(); ++i) {
     others.emplace_back([=] {
-      in_team = true;
+      in_region = true;
       body(argument);
     });
   }
-  in_team = true;
+  in_region = true;
   body(argument);
-  in_team = false;
+  in_region = false;
   for (std::thread& other : others) other.join();
 }
 
 #else
 
-int team_size() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
+int region_size() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
 
-void set_team_size(int threads) { omp_set_num_threads(threads); }
-
-void run_team(void (*body)(void* argument), void* argument) {
+void run_region(void (*body)(void* argument), void* argument) {
 // No num_threads clause: libgomp ends and restarts its threads whenever the size of a team changes.
 #pragma omp parallel
   body(argument);
 }
 
 #endif
+
+}  // namespace
+
+int team_size() { return background_threads != 0 ? background_threads : region_size(); }
+
+void use_background_team(int threads) { background_threads = threads; }
+
+void run_team(void (*body)(void* argument), void* argument) {
+  if (background_threads != 0) {
+    background_team().run(background_threads, body, argument);
+  } else {
+    run_region(body, argument);
+  }
+}
 
 namespace {
 

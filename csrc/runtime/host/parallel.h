@@ -11,13 +11,14 @@
 
 namespace gxu::host {
 
-// Threads that a parallel region started by the calling thread gets; 1 inside a parallel region.
+// Threads that run_team() uses at most when the calling thread calls it; 1 inside a parallel region.
 int team_size();
 
-// Sets team_size() of the calling thread. For the engine's own threads only.
-void set_team_size(int threads);
+// Makes the calling thread, one of the engine's own, use the background team, with `threads` threads.
+void use_background_team(int threads);
 
-// Runs body(argument) once on every thread of the team and waits for all. `body` must not throw.
+// Runs body(argument) on the calling thread and on others of its team at the same time, once on each, and waits for
+// all. Not every thread of the team needs to take part: bodies share their work out dynamically. They must not throw.
 void run_team(void (*body)(void* argument), void* argument);
 
 template <typename Body>

@@ -45,7 +45,7 @@ struct KernelLaunch {
   const Function* function;
   gxuHostGrid grid;
   int64_t programs;
-  int threads;  // team size of the launching thread, for when a thread of the engine runs the kernel
+  int threads;  // team size of the launching thread, for when an executor thread runs the kernel
   KernelParams params;
 };
 

@@ -5,6 +5,7 @@
 #include "api.h"
 #include "device.h"
 #include "graph.h"
+#include "parallel.h"
 
 namespace gxu::host {
 namespace {
@@ -139,6 +140,7 @@ void Stream::wake_executor() {
 }
 
 void Stream::executor_main() {
+  use_background_team(1);  // until a launch says otherwise
   std::unique_lock lock(mutex_);
   for (;;) {
     executor_wakeup_.wait(lock, [this] { return executor_requested_; });
