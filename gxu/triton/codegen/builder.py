@@ -30,6 +30,7 @@ class Loop:
         self.carried = carried
         self.next: list[Val] = []
         self.results: list[Val] = []
+        self.following: Val | None = None  # the next induction value, where it is not the sum with the step
 
 
 class Guard:
@@ -235,10 +236,13 @@ class Builder:
             self.wide(v, c.lanes) if c.lanes > 1 else self.scalar(v)
             for v, c in zip(opened.next, opened.carried, strict=True)
         ]
+        if opened.following is None:
+            opened.following = self.emit(elem, f"add nsw {kind} {iv.ref}, {step.ref}", self.depth)
+        increment = opened.following.ref
+        again = self.define(f"icmp slt {kind} {increment}, {end.ref}", self.depth)
         level = self.pop()
         parent = self.levels[-1]
         latch, before = level.block, parent.block
-        increment, again = "%" + self.name("i"), "%" + self.name()
         lines = parent.lines
         lines.append(f"  br i1 {enters}, label %{label}, label %{exit_label}")
         lines.append(f"{label}:")
@@ -246,8 +250,6 @@ class Builder:
         for value, one, other in zip(opened.carried, first, following, strict=True):
             lines.append(f"  {value.ref} = phi {value.type} [ {one}, %{before} ], [ {other}, %{latch} ]")
         lines += level.lines
-        lines.append(f"  {increment} = add nsw {kind} {iv.ref}, {step.ref}")
-        lines.append(f"  {again} = icmp slt {kind} {increment}, {end.ref}")
         lines.append(f"  br i1 {again}, label %{label}, label %{exit_label}")
         lines.append(f"{exit_label}:")
         parent.block = exit_label

@@ -26,6 +26,7 @@ _FLOAT_INSTRUCTIONS = {
     "arith.remf": "frem",
     "tt.precise_divf": "fdiv",
 }
+DIVISION_OPCODES = {"arith.divsi": "sdiv", "arith.divui": "udiv", "arith.remsi": "srem", "arith.remui": "urem"}
 _INTEGER_INSTRUCTIONS = {
     "arith.shrsi": "ashr",
     "arith.shrui": "lshr",
@@ -240,10 +241,7 @@ ELEMENTWISE: dict[str, Lowering] = {
     "arith.subi": lambda b, op, args: integers.sub(b, *args),
     "arith.muli": lambda b, op, args: integers.mul(b, *args),
     "arith.shli": lambda b, op, args: integers.shl(b, *args),
-    "arith.divsi": _division("sdiv"),
-    "arith.divui": _division("udiv"),
-    "arith.remsi": _division("srem"),
-    "arith.remui": _division("urem"),
+    **{name: _division(opcode) for name, opcode in DIVISION_OPCODES.items()},
     "arith.andi": _bitwise("and"),
     "arith.ori": _bitwise("or"),
     "arith.xori": _bitwise("xor"),

@@ -12,7 +12,7 @@ from ..ir.module import Block, Op, Value
 from ..lowering.walk import VIEWS, bound_sides
 from . import integers, memory
 from .builder import Builder
-from .elementwise import ELEMENTWISE
+from .elementwise import DIVISION_OPCODES, ELEMENTWISE
 from .values import Val, constant
 
 Index = tuple[Val, ...]
@@ -43,6 +43,7 @@ class Facts:
 
     atoms: dict[tuple[Value, tuple[int, ...]], int] = field(default_factory=dict)  # -> depth of the loop that ensures it
     lane_mask: Val | None = None
+    unwrapped: set[Op] = field(default_factory=set)  # divisions that do not wrap within the piece being written
 
 
 class Evaluator:
@@ -133,7 +134,10 @@ class Evaluator:
         lowering = ELEMENTWISE.get(op.name)
         if lowering is None:
             raise UnsupportedError.at(f"operation {op.name}", op.location)
-        return lowering(self.b, op, [self.at(operand, index) for operand in op.operands])
+        args = [self.at(operand, index) for operand in op.operands]
+        if op in self.facts.unwrapped:
+            return integers.divide(self.b, DIVISION_OPCODES[op.name], args[0], args[1], wraps=False)
+        return lowering(self.b, op, args)
 
     def elementwise(self, op: Op, args: list[Val]) -> Val:
         lowering = ELEMENTWISE.get(op.name)

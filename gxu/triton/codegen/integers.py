@@ -102,11 +102,11 @@ def shl(b: Builder, x: Val, y: Val) -> Val:
     return b.binary("shl", x, y)
 
 
-def divide(b: Builder, opcode: str, x: Val, y: Val) -> Val:
+def divide(b: Builder, opcode: str, x: Val, y: Val, *, wraps: bool = True) -> Val:
     """``sdiv``, ``udiv``, ``srem`` or ``urem``.
 
     Where x cannot be negative and its lanes stay between two multiples of a constant divisor, the quotient is one scalar and
-    the remainder a progression.
+    the remainder a progression. ``wraps`` False promises it for the lanes that count.
     """
     remainder = opcode.endswith("rem")
     divisor = y.const
@@ -120,7 +120,7 @@ def divide(b: Builder, opcode: str, x: Val, y: Val) -> Val:
         span = (x.lanes - 1) * x.stride
         # Lanes base .. base + span lie between two multiples of `divisor` when a block that holds them divides it.
         block = 1 << span.bit_length()
-        if divisor % block == 0 and x.base.multiple % block == 0:
+        if not wraps or stays_between(x.base, divisor, block):
             inner = divide(b, opcode, x.base, y)
             return progression(b, inner, x.stride) if remainder else inner
     if not positive:
@@ -133,6 +133,11 @@ def divide(b: Builder, opcode: str, x: Val, y: Val) -> Val:
     elif divisor == power:
         result.multiple = max(1, x.multiple // divisor)
     return _flagged(result, x.nonneg)
+
+
+def stays_between(base: Val, divisor: int, block: int) -> bool:
+    """Whether base .. base + block - 1 lie between two multiples of ``divisor`` because ``block`` divides both."""
+    return divisor % block == 0 and base.multiple % block == 0
 
 
 def _guarded_divide(b: Builder, opcode: str, x: Val, y: Val) -> Val:

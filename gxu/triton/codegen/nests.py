@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..analysis.effects import same_memory
 from ..errors import UnsupportedError
 from ..ir.module import Op
-from ..lowering.loops import Atom, Axis, Dim, Loop, Root
+from ..lowering.loops import Atom, Axis, Dim, Loop, Root, Wrap
 from ..lowering.walk import identity_of
 from . import atomics, integers, memory
 from .assertions import device_assert
@@ -196,37 +196,41 @@ class NestWriter:
     def _vector_loop(self, loop: Loop, trip: Val) -> None:
         lanes = loop.lanes
         self.b.lanes = lanes
-        initial = self._initial(loop)
-        step = constant(lanes, _I32)
-        if isinstance(trip.const, int):
-            main_end = constant(trip.const - trip.const % lanes, _I32)
+        state = self._initial(loop)
+        wraps = self._wraps(loop)
+        if wraps:
+            state = self._pieces(loop, trip, wraps, state)
         else:
-            main_end = integers.bitwise(self.b, "and", trip, constant(-lanes, _I32))
-            main_end.multiple, main_end.nonneg = lanes, True
-        state = initial
-        if main_end.const == lanes:
-            # One full vector: no loop.
-            state = self._body(loop, integers.progression(self.b, ZERO, 1), state, constant(1, "i1"))
-        elif main_end.const != 0:
-            with self.b.loop(_I32, ZERO, main_end, step, initial) as opened:
-                first = self.b.compare("icmp eq", opened.iv, ZERO) if initial else None
-                opened.next = self._body(loop, integers.progression(self.b, opened.iv, 1), opened.carried, first)
-            state = opened.results
-        left = integers.sub(self.b, trip, main_end)
-        if left.const != 0:
-            state = self._tail(loop, main_end, left, state)
-        partial = None
-        if main_end.const == 0 or main_end.const is None:
-            partial = trip
+            state = self._vectors(loop, ZERO, trip, state)
+        # Fewer indices than lanes: some lanes of the accumulators may have seen no input.
+        partial = trip if not isinstance(trip.const, int) or trip.const < lanes else None
         self._deliver(loop, state, lanes, partial)
         self.b.lanes = 1
+
+    def _vectors(self, loop: Loop, start: Val, end: Val, state: list[Val]) -> list[Val]:
+        """Full vectors from ``start``, then one masked tail up to ``end``."""
+        lanes = loop.lanes
+        count = integers.sub(self.b, end, start)
+        whole = integers.bitwise(self.b, "and", count, constant(-lanes, _I32))
+        if whole.const is None:
+            whole.multiple, whole.nonneg = lanes, True
+        main_end = integers.add(self.b, start, whole)
+        if whole.const == lanes:
+            # One full vector: no loop.
+            first = constant(1, "i1") if start.const == 0 else None
+            state = self._body(loop, integers.progression(self.b, start, 1), state, first)
+        elif whole.const != 0:
+            with self.b.loop(_I32, start, main_end, constant(lanes, _I32), state) as opened:
+                first = self.b.compare("icmp eq", opened.iv, ZERO) if state else None
+                opened.next = self._body(loop, integers.progression(self.b, opened.iv, 1), opened.carried, first)
+            state = opened.results
+        left = integers.sub(self.b, count, whole)
+        return state if left.const == 0 else self._tail(loop, main_end, left, state)
 
     def _tail(self, loop: Loop, start: Val, left: Val, state: list[Val]) -> list[Val]:
         """The last indices, fewer than the lanes: one pass under a mask, skipped at run time when there are none."""
         facts = self.e.facts
-        condition = self.b.compare("icmp sgt", left, ZERO)
-        if left.const is not None:
-            condition = constant(1, "i1")
+        condition = constant(1, "i1") if left.const is not None else self.b.compare("icmp sgt", left, ZERO)
         with self.b.guarded(condition, state) as guard:
             lane = integers.progression(self.b, ZERO, 1)
             facts.lane_mask = self.b.compare("icmp slt", lane, left)
@@ -234,6 +238,42 @@ class NestWriter:
             guard.next = self._body(loop, integers.progression(self.b, start, 1), state, first if state else None)
             facts.lane_mask = None
         return guard.results
+
+    def _wraps(self, loop: Loop) -> list[tuple[Wrap, Val]]:
+        """The divisions that the loop must be cut for, with the index they start at: not those that vectors fit anyway."""
+        found = []
+        for wrap in loop.wraps:
+            start = self.e.at(wrap.op.operands[0], self._index(wrap.dims))
+            if start.lanes == 1 and start.nonneg and not integers.stays_between(start, wrap.period, loop.lanes):
+                found.append((wrap, start))
+        return found
+
+    def _pieces(self, loop: Loop, trip: Val, wraps: list[tuple[Wrap, Val]], state: list[Val]) -> list[Val]:
+        """A loop over pieces that end where one of the divisions wraps; inside a piece they are progressions."""
+        b = self.b
+        with b.loop(_I32, ZERO, trip, constant(1, _I32), state) as pieces:
+            end = trip
+            seen: set[tuple[int, int]] = set()
+            for wrap, start in wraps:
+                if (start.uid, wrap.period) in seen:
+                    continue
+                seen.add((start.uid, wrap.period))
+                position = pieces.iv
+                if start.elem == "i64":
+                    position = integers.extend(b, position, "i64", signed=True)
+                period = constant(wrap.period, start.elem)
+                reached = integers.divide(b, "urem", integers.add(b, start, position), period)
+                room = integers.sub(b, period, reached)
+                if start.elem == "i64":
+                    room = integers.truncate(b, room, _I32)
+                border = integers.add(b, pieces.iv, room)
+                end = b.select(b.compare("icmp slt", border, end), border, end)
+            saved = set(self.e.facts.unwrapped)
+            self.e.facts.unwrapped |= {wrap.op for wrap, _ in wraps}
+            pieces.next = self._vectors(loop, pieces.iv, end, pieces.carried)
+            self.e.facts.unwrapped = saved
+            pieces.following = end
+        return pieces.results
 
     # -- reductions ---------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from ..analysis.effects import same_memory
 from ..ir.module import Value
 from ..ir.types import byte_size
-from .loops import Access, Atom, Axis, Dim, Loop, Root, roots_of
+from .loops import Access, Atom, Axis, Dim, Loop, Root, Wrap, roots_of
+from .walk import identity_of
 
 
 def form_loops(roots: list[Root], escaping: set[Value], vector_bytes: int) -> list[Loop | Root]:
@@ -256,4 +257,25 @@ def _choose_lanes(items: list[Loop | Root], vector_bytes: int) -> None:
             reduces = any(r.kind == "reduce" for r in roots)
             unroll = 4 if reduces and cost < 60 else 2 if cost < 120 else 1
             item.lanes = min(lanes * unroll, item.axis.size)
+            _cut_at_wraps(item, roots)
         _choose_lanes(item.body, vector_bytes)
+
+
+_SHORTEST_PIECE = 8  # lanes; shorter periods stay divisions of vectors
+
+
+def _cut_at_wraps(loop: Loop, roots: list[Root]) -> None:
+    """Cuts a vector loop where divisions by constants wrap, and narrows it where the pieces are short.
+
+    A reduction without an identity counts on full vectors in front of its one tail: it is not cut.
+    """
+    if any(r.reduce_axis is not None and identity_of(r.op) is None for r in roots):
+        return
+    for root in roots:
+        for wrap in root.wraps:
+            if wrap.axis.find() is loop.axis and _SHORTEST_PIECE <= wrap.period < loop.axis.size:
+                dims = tuple(d.find() if isinstance(d, Axis) else d for d in wrap.dims)
+                loop.wraps.append(Wrap(wrap.op, dims, loop.axis, wrap.period))
+    if loop.wraps:
+        shortest = min(w.period for w in loop.wraps)
+        loop.lanes = min(loop.lanes, 1 << (shortest.bit_length() - 1))

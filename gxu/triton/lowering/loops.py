@@ -52,6 +52,16 @@ class Atom:
     axis: Axis | None
 
 
+@dataclass(frozen=True, slots=True)
+class Wrap:
+    """A division or remainder by a constant of an index that grows by one along ``axis``: it changes course every ``period``."""
+
+    op: Op
+    dims: tuple[Dim, ...]
+    axis: Axis
+    period: int
+
+
 @dataclass(eq=False, slots=True)
 class Root:
     """A statement of the loop form.
@@ -69,6 +79,7 @@ class Root:
     loads: dict[Op, list[tuple[Dim, ...]]] = field(default_factory=dict)
     inputs: dict[Value, list[tuple[Dim, ...]]] = field(default_factory=dict)  # results of other roots
     atoms: frozenset[Atom] = frozenset()
+    wraps: list[Wrap] = field(default_factory=list)
     cost: int = 0
     widest: int = 32  # bits of the widest element that is loaded, stored or computed
     buffered: bool = False  # the result is needed outside the loops that compute it
@@ -110,6 +121,7 @@ class Loop:
     axis: Axis
     body: list[Loop | Root]
     clamps: list[Atom] = field(default_factory=list)
+    wraps: list[Wrap] = field(default_factory=list)  # where the loop is cut into pieces without divisions
     lanes: int = 1
 
     @property
@@ -136,6 +148,8 @@ def render(items: list[Loop | Root], indent: int = 0) -> list[str]:
             continue
         cut = "".join(f" while {atom.value.name}" for atom in item.clamps)
         kind = f"vector {item.lanes}" if item.lanes > 1 else "for"
-        lines.append(f"{pad}{kind} i{item.axis.number} in 0..{item.axis.size}{cut}:")
+        periods = ", ".join(str(p) for p in sorted({w.period for w in item.wraps}))
+        pieces = f" in pieces of {periods}" if periods else ""
+        lines.append(f"{pad}{kind} i{item.axis.number} in 0..{item.axis.size}{cut}{pieces}:")
         lines += render(item.body, indent + 1)
     return lines

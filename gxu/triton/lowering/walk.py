@@ -8,7 +8,7 @@ from ..analysis.strides import StrideAnalysis
 from ..codegen.elementwise import COST
 from ..ir.module import Op, Value, constant_of
 from ..ir.types import BITS
-from .loops import COMPLEX, Access, Atom, Axis, Dim, Root
+from .loops import COMPLEX, Access, Atom, Axis, Dim, Root, Wrap
 
 Dims = tuple[Dim, ...]
 
@@ -16,6 +16,7 @@ Dims = tuple[Dim, ...]
 VIEWS = {"tt.splat", "tt.expand_dims", "tt.broadcast", "tt.trans", "tt.reshape"}
 # Operations whose results come from memory that a root fills.
 ROOT_RESULTS = {"tt.reduce"}
+DIVISIONS = {"arith.remsi", "arith.remui", "arith.divsi", "arith.divui"}
 # Combine functions of one operation, with the number that changes nothing.
 IDENTITIES: dict[str, Callable[[str], float | int]] = {
     "arith.addf": lambda elem: -0.0,
@@ -107,6 +108,8 @@ class Walker:
                 root.widest = max(root.widest, BITS[value.type.elem])
             elif value.type.is_float:
                 root.widest = max(root.widest, BITS[value.type.elem])
+            if op.name in DIVISIONS:
+                self._wrap(root, op, dims)
             if op.name not in ("arith.constant", "tt.make_range"):
                 root.cost += COST.get(op.name, 1)
             stack += [(operand, dims, False) for operand in op.operands]
@@ -121,6 +124,14 @@ class Walker:
                     if axis is not None:
                         found[axis] = None
         return Access(op, pointer.type.pointee, found)  # type: ignore[arg-type]
+
+    def _wrap(self, root: Root, op: Op, dims: Dims) -> None:
+        period = constant_of(op.operands[1])
+        if not isinstance(period, int) or period <= 1:
+            return
+        for dim, stride in zip(dims, self.strides.of(op.operands[0]), strict=True):
+            if isinstance(dim, Axis) and stride == 1:
+                root.wraps.append(Wrap(op, dims, dim, period))
 
     # -- masks --------------------------------------------------------------------------------------------------------
 
