@@ -1,5 +1,6 @@
 #include "stream.h"
 
+#include <system_error>
 #include <thread>
 
 #include "api.h"
@@ -115,24 +116,29 @@ void Stream::release_execution() {
   }
 }
 
-bool Stream::tick() {
+Activity Stream::tick() {
   const uint64_t enqueued = enqueued_.load(std::memory_order_seq_cst);
   const uint64_t completed = completed_.load(std::memory_order_acquire);
   const bool pending = completed < enqueued;
-  const bool active = pending || enqueued != ticked_enqueued_;
+  const bool used = enqueued != ticked_enqueued_;
   if (pending && ticked_pending_ && completed == ticked_completed_ && !executing_.load(std::memory_order_relaxed)) {
     wake_executor();
   }
   ticked_enqueued_ = enqueued;
   ticked_completed_ = completed;
   ticked_pending_ = pending;
-  return active;
+  if (pending) return Activity::kPending;
+  return used ? Activity::kUsed : Activity::kNone;
 }
 
 void Stream::wake_executor() {
   std::lock_guard lock(mutex_);
   if (!executor_started_) {
-    std::thread([this] { executor_main(); }).detach();
+    try {
+      std::thread([this] { executor_main(); }).detach();
+    } catch (const std::system_error&) {
+      return;  // the system gives no thread now: the next tick tries again, and a thread that waits needs none
+    }
     executor_started_ = true;
   }
   executor_requested_ = true;

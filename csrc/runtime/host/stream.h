@@ -80,8 +80,7 @@ class Stream {
   void forbid_during_capture(const char* function);
 
   // Called by the ticker alone. Wakes the executor when a record has waited for a whole tick and nobody executes.
-  // Returns true when the stream had something to do or got something since the last tick.
-  bool tick();
+  Activity tick();
 
  private:
   static constexpr uint64_t kQueueBound = 1024;
@@ -113,9 +112,15 @@ class Stream {
   std::mutex mutex_;
   std::array<std::unique_ptr<Block>, kQueueBound / kBlockRecords> blocks_;
   uint64_t base_ = 0;  // position in the first slot; moved when the queue is empty, so that few slots stay hot
-  std::atomic<uint64_t> enqueued_{0};
+
+  // What the ticker looks at, for every stream at every tick: one cache line.
+  alignas(64) std::atomic<uint64_t> enqueued_{0};
   std::atomic<uint64_t> completed_{0};
   std::atomic<bool> executing_{false};
+  // The ticker's memory of the last tick.
+  bool ticked_pending_ = false;
+  uint64_t ticked_enqueued_ = 0;
+  uint64_t ticked_completed_ = 0;
 
   // The lowest position that a sleeping thread waits for.
   std::atomic<uint64_t> wake_at_{kNobodyWaits};
@@ -127,11 +132,6 @@ class Stream {
   bool executor_started_ = false;
   bool executor_requested_ = false;
   std::condition_variable executor_wakeup_;
-
-  // The ticker's memory of the last tick.
-  uint64_t ticked_enqueued_ = 0;
-  uint64_t ticked_completed_ = 0;
-  bool ticked_pending_ = false;
 };
 
 // The live stream behind a handle (NULL: the current device's default stream); throws gxuErrorInvalidHandle.

@@ -1,5 +1,6 @@
 #include "ticker.h"
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -11,7 +12,10 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kTick = 500us;
+// The pause between ticks while there is work to do, and the longest one while others do all of it: the ticker then
+// only takes time from them.
+constexpr std::chrono::microseconds kTick = 500us;
+constexpr std::chrono::microseconds kLazyTick = 2000us;
 // How long the ticker stays awake without activity: waking it costs the enqueuer a system call.
 constexpr auto kLinger = 50ms;
 // How long exit waits for a record that an executor thread is in the middle of.
@@ -33,29 +37,34 @@ void Ticker::start() {
 
 void Ticker::main() {
   auto last_activity = std::chrono::steady_clock::now();
+  std::chrono::microseconds pause = kTick;
   for (;;) {
-    if (tick_all()) {
-      last_activity = std::chrono::steady_clock::now();
-    } else if (std::chrono::steady_clock::now() - last_activity > kLinger) {
+    const Activity activity = tick_all();
+    const auto now = std::chrono::steady_clock::now();
+    pause = activity == Activity::kPending ? kTick : std::min(2 * pause, kLazyTick);
+    if (activity != Activity::kNone) {
+      last_activity = now;
+    } else if (now - last_activity > kLinger) {
       park();
       last_activity = std::chrono::steady_clock::now();
+      pause = kTick;
     }
-    std::this_thread::sleep_for(kTick);
+    std::this_thread::sleep_for(pause);
   }
 }
 
-bool Ticker::tick_all() {
-  bool active = false;
+Activity Ticker::tick_all() {
+  Activity most = Activity::kNone;
   for (int i = 0; i < device_count(); ++i) {
-    for (Stream* stream : device_at(i).live_streams()) active |= stream->tick();
+    for (Stream* stream : device_at(i).live_streams()) most = std::max(most, stream->tick());
   }
-  return active;
+  return most;
 }
 
 void Ticker::park() {
   parked_.store(true, std::memory_order_seq_cst);
   // A record that was enqueued before parked_ was set is seen here; a later one calls unpark().
-  if (tick_all()) {
+  if (tick_all() != Activity::kNone) {
     parked_.store(false, std::memory_order_relaxed);
     return;
   }
