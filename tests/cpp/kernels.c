@@ -1,4 +1,4 @@
-/* Kernels for tests/test_runtime.py and the stress program: each checks one promise of the host engine. */
+/* Kernels for tests/runtime and the stress program: each checks one promise of the host engine. */
 #include <math.h>
 #include <string.h>
 #include <time.h>

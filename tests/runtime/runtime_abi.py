@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from ctypes import POINTER, c_char, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HEADER = ROOT / "csrc/runtime/gxu_runtime.h"
 KERNEL_INCLUDE = ROOT / "csrc/runtime/host"
 LIBRARY = ROOT / "gxu/lib/libgxu_runtime_host.so"

@@ -1,0 +1,116 @@
+"""Threads, forks and exit with the host engine."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from ctypes import c_void_p
+from pathlib import Path
+
+import runtime_abi as abi
+from runtime_abi import Runtime
+from runtime_gate import ints
+
+
+def test_many_threads_share_the_engine(runtime: Runtime, module: int) -> None:
+    count = runtime.function(module, "count")
+    shared = runtime.stream()
+    problems: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            own, event = runtime.stream(), runtime.event()
+            out = runtime.upload(bytes(4 * 33))
+            for i in range(60):
+                runtime.launch(count, (33, 1, 1), (c_void_p(out),), own)
+                runtime.gxuEventRecord(event, own)
+                runtime.gxuStreamWaitEvent(shared, event, 0)
+                runtime.launch(count, (33, 1, 1), (c_void_p(out),), shared)
+                if i % 7 == seed % 7:
+                    runtime.gxuStreamSynchronize(shared)
+                runtime.gxuEventRecord(event, shared)
+                runtime.gxuStreamWaitEvent(own, event, 0)
+            assert ints(runtime.download(out, 4 * 33, own)) == [120] * 33
+            runtime.gxuEventDestroy(event)
+            runtime.gxuFree(out)
+            runtime.gxuStreamDestroy(own)
+        except BaseException as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive()
+    assert problems == []
+    runtime.gxuStreamDestroy(shared)
+
+
+SCRIPT = """
+import ctypes, os, sys, threading, time
+sys.path.insert(0, {tests!r})
+import runtime_abi as abi
+from pathlib import Path
+runtime = abi.Runtime(Path({library!r}))
+runtime.gxuInit(0)
+"""
+
+
+def run_script(run_python: Callable, library: Path, body: str) -> str:
+    script = SCRIPT.format(tests=str(abi.ROOT / "tests/runtime"), library=str(library)) + body
+    result = run_python("-c", script, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return str(result.stdout)
+
+
+def test_forked_child_gets_one_clear_error(run_python: Callable, library: Path) -> None:
+    body = """
+stream = runtime.stream()
+pid = os.fork()
+if pid == 0:
+    codes = [runtime.code("gxuInit", 0), runtime.code("gxuSetDevice", 0), runtime.code("gxuStreamSynchronize", stream),
+             runtime.code("gxuMalloc", ctypes.byref(ctypes.c_void_p()), 64), runtime.code("gxuDeviceSynchronize")]
+    print(codes, runtime.number("gxuGetVersion"), runtime.library.gxuGetErrorName(abi.FORKED).decode())
+    print(runtime.message(), flush=True)
+    os._exit(0)
+_, status = os.waitpid(pid, 0)
+runtime.gxuStreamSynchronize(stream)
+print("parent", status)
+"""
+    lines = run_script(run_python, library, body).splitlines()
+    assert lines[0] == f"{[abi.FORKED] * 5} 1000 gxuErrorForked"
+    assert "forked after gxuInit" in lines[1]
+    assert "'spawn'" in lines[1]
+    assert lines[2] == "parent 0"
+
+
+def test_fork_before_init_is_fine(run_python: Callable, library: Path) -> None:
+    body = """
+other = abi.Runtime(Path({copy!r}))
+pid = os.fork()
+if pid == 0:
+    other.gxuInit(0)
+    other.gxuFree(other.memory(64))
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    copy = Path(shutil.copy(library, library.with_name("second.so")))
+    assert run_script(run_python, library, body.replace("{copy!r}", repr(str(copy)))).strip() == "7"
+
+
+def test_exit_with_work_in_flight_is_quick_and_clean(run_python: Callable, library: Path, image: Path) -> None:
+    body = f"""
+module = runtime.made("gxuModuleLoad", {str(image)!r}.encode())
+spin, flag = runtime.function(module, "spin"), runtime.upload(bytes(4))
+for stream in (runtime.stream(), runtime.stream(), None):
+    for _ in range(200):
+        runtime.launch(spin, (1, 1, 1), (ctypes.c_int64(20_000_000), ctypes.c_void_p(flag)), stream)
+time.sleep(0.05)  # by now the engine's own threads are at work
+print("bye", flush=True)
+"""
+    start = time.monotonic()
+    assert run_script(run_python, library, body) == "bye\n"
+    assert time.monotonic() - start < 8, "the 12 seconds of queued work must not hold the exit up"
