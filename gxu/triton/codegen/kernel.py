@@ -10,7 +10,7 @@ from ..errors import UnsupportedError
 from ..ir.module import Block, Function, Op, Value
 from ..ir.types import byte_size
 from ..lowering.form import form_loops
-from ..lowering.hazards import stale_loads
+from ..lowering.hazards import may_overwrite, stale_loads
 from ..lowering.loops import Loop, Root, render
 from ..lowering.segments import Segments, is_root
 from ..lowering.walk import Walker
@@ -50,6 +50,7 @@ class KernelWriter:
         self.e = Evaluator(self.b, self.strides, self.segments.order)
         self.walker = Walker(self.strides, lambda value: value in self.e.buffers)
         self.pending: list[tuple[str, Op, Value | None, Buffer | None]] = []
+        self.carried: dict[Buffer, CarriedBuffer] = {}  # by the buffer that gets the next value
         self.scratch = 0
         self.work = 0
         self.form: list[str] = []
@@ -191,6 +192,10 @@ class KernelWriter:
         for root in roots:
             if root.kind == "reduce" and root.buffered:
                 root.outputs = [self._allocate(result) for result in root.results]
+        for root in roots:
+            carried = self.carried.get(root.outputs[0]) if isinstance(root.outputs[0], Buffer) else None
+            if carried is not None and may_overwrite(root, carried.value, roots):
+                root.outputs = [carried.in_place()]
         self._count_work(items, 1)
         self.form += [("  " * self.indent) + line for line in render(items)]
         NestWriter(self.e).write(items)
@@ -388,16 +393,27 @@ class CarriedProgress(Carried):
 
 
 class CarriedBuffer(Carried):
-    """A tile in memory: one iteration reads one buffer and fills the other, and they change places."""
+    """A tile in memory: one iteration reads one buffer and fills the other, and they change places.
+
+    Where nothing reads the old value once its successor is written, one buffer does (:meth:`in_place`).
+    """
 
     def bind(self, writer: KernelWriter, value: Value, phis: list[Val]) -> None:
+        self.value = value
         self.current, self.following = phis
         kind = value.type
-        writer.e.buffers[value] = Buffer(self.current, kind.elem, kind.shape, writer.b.depth)
+        self.buffer = Buffer(self.current, kind.elem, kind.shape, writer.b.depth)
+        writer.e.buffers[value] = self.buffer
 
     def request(self, writer: KernelWriter, terminator: Op, value: Value) -> None:
         target = Buffer(self.following, value.type.elem, value.type.shape, writer.b.depth)
+        writer.carried[target] = self
         writer.pending.append(("buffer", terminator, value, target))
+
+    def in_place(self) -> Buffer:
+        """Keeps the next value in the memory of the current one."""
+        self.current, self.following = self.following, self.current
+        return self.buffer
 
     def advance(self, writer: KernelWriter, value: Value) -> list[Val]:
         return [self.following, self.current]

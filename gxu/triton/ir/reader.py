@@ -256,5 +256,7 @@ class _Reader:
             op = self.operation()
             op.parent = block
             block.ops.append(op)
+        if not block.ops:
+            region.blocks.remove(block)  # an empty region: the else of an if without one
         self.values = outer
         return region

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from ..analysis.effects import same_memory
 from ..ir.module import Value
 from ..ir.types import byte_size
-from .loops import Access, Atom, Axis, Dim, Loop, Root, Wrap, roots_of
+from .loops import Access, Atom, Axis, Dim, Loop, Root, Wrap, roots_of, same_element
 from .walk import identity_of
 
 
@@ -203,13 +203,7 @@ def _reads_in_register(producer: Root, consumer: Root, reads: list[tuple[Dim, ..
     loops = [loop for loop in producer.path if loop.axis is not own]
     if any(loop not in consumer.path for loop in loops):
         return False
-    kept = producer.kept_axes
-    return all(
-        (mine is None and theirs is None)
-        or (mine is not None and isinstance(theirs, Axis) and theirs.find() is mine.find())
-        for dims in reads
-        for mine, theirs in zip(kept, dims, strict=True)
-    )
+    return all(same_element(producer.kept_axes, dims) for dims in reads)
 
 
 # -- 4. trip counts -------------------------------------------------------------------------------------------------------

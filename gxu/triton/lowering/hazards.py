@@ -1,10 +1,10 @@
-"""Finds loads whose late evaluation would see what a store of the same segment has written."""
+"""Order of memory accesses within a segment: what is evaluated late must not see what was written early."""
 
 from __future__ import annotations
 
 from ..analysis.effects import same_memory
-from ..ir.module import Op
-from .loops import Root
+from ..ir.module import Op, Value
+from .loops import Root, same_element
 
 
 def stale_loads(roots: list[Root], order: dict[Op, int]) -> list[Op]:
@@ -21,3 +21,29 @@ def stale_loads(roots: list[Root], order: dict[Op, int]) -> list[Op]:
                 if same_memory(load.operands[0], earlier.op.operands[0]):
                     stale[load] = None
     return list(stale)
+
+
+def may_overwrite(root: Root, source: Value, roots: list[Root]) -> bool:
+    """Whether a buffer root may write its result over ``source``, a tile in memory that it and other roots read.
+
+    It may if nobody reads an element of ``source`` after the root has written it: readers are done before the root's loops
+    start, or read the same element in the same body, where values are computed before anything is stored.
+    """
+    at = roots.index(root)
+    for position, reader in enumerate(roots):
+        reads = reader.inputs.get(source)
+        if reads is None:
+            continue
+        if reader.path is root.path and _one_body(roots, at, position):
+            if all(same_element(root.axes, dims) for dims in reads):
+                continue
+            return False
+        if position > at or any(loop in root.path for loop in reader.path):
+            return False
+    return True
+
+
+def _one_body(roots: list[Root], first: int, second: int) -> bool:
+    """Whether all roots from one to the other are statements of one body that only store."""
+    low, high = sorted((first, second))
+    return all(r.path is roots[low].path and r.kind in ("store", "buffer") for r in roots[low : high + 1])

@@ -137,6 +137,15 @@ def roots_of(items: list[Loop | Root]) -> Iterator[Root]:
             yield from roots_of(item.body)
 
 
+def same_element(axes: tuple[Axis | None, ...], dims: tuple[Dim, ...]) -> bool:
+    """Whether a read at ``dims`` meets the element at ``axes``, one loop iteration for another."""
+    return all(
+        (axis is None and dim is None)
+        or (axis is not None and isinstance(dim, Axis) and dim.find() is axis.find())
+        for axis, dim in zip(axes, dims, strict=True)
+    )
+
+
 def render(items: list[Loop | Root], indent: int = 0) -> list[str]:
     """The loop form as text, one line for each loop and statement."""
     lines = []
