@@ -124,6 +124,8 @@ def test_split_keeps_programs_busy_and_pieces_large(r: int, outputs: int, inner:
     assert split * block_sizes.ceildiv(outputs, per_program) <= 48 or split == 1
     if split > 1:
         assert r * per_program / split >= 32768
+        # The pieces stay whole.
+        assert block_sizes.reduction_split_factor(r // split, outputs * split, inner, GXU, 32768) == 1
 
 
 def test_split_examples() -> None:
@@ -131,6 +133,8 @@ def test_split_examples() -> None:
         return block_sizes.reduction_split_factor(r, outputs, inner, GXU, 32768)
 
     assert split(10_000, 1, True) == 1
+    assert split(4 * 32768, 1, True) == 1
+    assert split(5 * 32768, 1, True) == 5
     assert split(48 * 32768, 1, True) == 48
     assert split(1_000_000, 1, True) == 25  # 30 pieces would do; 25 divides
     assert split(100_000_000, 48, True) == 1

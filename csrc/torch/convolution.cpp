@@ -1,4 +1,7 @@
 // Convolutions. PyTorch routes those of out-of-tree devices to the "overrideable" operators, which CPU lacks.
+//
+// Their results are contiguous whatever the input's format: PyTorch's shape functions promise that for these operators,
+// and compiled code asserts it.
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
 #include <torch/library.h>
@@ -14,18 +17,26 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
                        at::IntArrayRef output_padding, int64_t groups) {
   return call_on_cpu(input, [&](auto cpu) {
     return at::convolution(cpu(input), cpu(weight), cpu(bias), stride, padding, dilation, transposed, output_padding,
-                           groups);
+                           groups)
+        .contiguous();
   });
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
-    const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight, at::IntArrayRef stride,
-    at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
-    std::array<bool, 3> output_mask) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(const at::Tensor& grad_output,
+                                                                    const at::Tensor& input, const at::Tensor& weight,
+                                                                    at::IntArrayRef stride, at::IntArrayRef padding,
+                                                                    at::IntArrayRef dilation, bool transposed,
+                                                                    at::IntArrayRef output_padding, int64_t groups,
+                                                                    std::array<bool, 3> output_mask) {
   const int64_t bias_size = transposed ? weight.size(1) * groups : weight.size(0);
   return call_on_cpu(input, [&](auto cpu) {
-    return at::convolution_backward(cpu(grad_output), cpu(input), cpu(weight), at::IntArrayRef{bias_size}, stride,
-                                    padding, dilation, transposed, output_padding, groups, output_mask);
+    auto [grad_input, grad_weight, grad_bias] =
+        at::convolution_backward(cpu(grad_output), cpu(input), cpu(weight), at::IntArrayRef{bias_size}, stride, padding,
+                                 dilation, transposed, output_padding, groups, output_mask);
+    const auto contiguous = [](const at::Tensor& gradient) {
+      return gradient.defined() ? gradient.contiguous() : gradient;
+    };
+    return std::make_tuple(contiguous(grad_input), contiguous(grad_weight), grad_bias);
   });
 }
 

@@ -32,6 +32,11 @@ OUTER_COLUMNS = 128
 INNER_CARRIED = 8192
 
 
+#: Fewest pieces that pay for a second kernel. Inductor asks again about the pieces, which must not be split themselves:
+#: rounding to divisors and to columns leaves at most half as many programs twice over.
+MIN_SPLIT = 5
+
+
 @dataclass(frozen=True)
 class DeviceLimits:
     """What the block sizes depend on, as `gxuDeviceProperties` reports it. Caches are in bytes."""
@@ -175,7 +180,7 @@ def reduction_split_factor(
     wanted = limits.max_grid_size // programs
     affordable = reduction_numel * outputs_per_program // min_elements_per_split
     split = min(wanted, affordable)
-    if split <= 1:
+    if split < MIN_SPLIT:
         return 1
     divisors = [s for s in range(split, split // 2, -1) if reduction_numel % s == 0]
     return divisors[0] if divisors else split

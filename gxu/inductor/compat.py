@@ -106,8 +106,30 @@ def patch_reduction_split_factor() -> None:
     InductorChoices.reduction_split_factor = staticmethod(reduction_split_factor)  # type: ignore[method-assign]
 
 
+def patch_is_big_gpu() -> None:
+    """`torch._inductor.utils.is_big_gpu` wants 68 multiprocessors before it considers a template, and logs a warning
+    where there are fewer (pytorch#189138). gxu has no templates to offer, so it has nothing to warn of."""
+    from torch._inductor import utils
+
+    original: Any = utils.is_big_gpu
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def is_big_gpu(index_or_device: int | torch.device = 0) -> bool:
+        if isinstance(index_or_device, torch.device) and index_or_device.type == DEVICE_TYPE:
+            return False
+        return original(index_or_device)
+
+    is_big_gpu._gxu = True  # type: ignore[attr-defined]
+    is_big_gpu.cache_clear = original.cache_clear  # type: ignore[attr-defined]
+    utils.is_big_gpu = is_big_gpu  # type: ignore[assignment]
+    _rebind("is_big_gpu", original, is_big_gpu)
+
+
 def apply() -> None:
     """Applies every patch; a second call does nothing."""
     extend_gpu_types()
     patch_has_triton()
+    patch_is_big_gpu()
     patch_reduction_split_factor()

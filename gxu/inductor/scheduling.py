@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import sympy
-from torch._inductor.codegen.simd_kernel_features import SIMDKernelFeatures
+from torch._inductor.codegen.common import BackendFeature
 from torch._inductor.codegen.triton import TritonKernel, TritonScheduling
 from torch._inductor.virtualized import V
 
@@ -61,15 +61,10 @@ class GXUTritonScheduling(TritonScheduling):
     """Schedules and generates `GXUTritonKernel`s."""
 
     kernel_type: type[Any] = GXUTritonKernel
-
-    def create_kernel_choices(  # type: ignore[override]
-        self, kernel_features: SIMDKernelFeatures, kernel_args: list[Any], kernel_kwargs: dict[str, Any]
-    ) -> list[TritonKernel]:
-        # As upstream, but split scans get the ordinary looped kernel: upstream's has programs wait for each other.
-        if kernel_features.contains_op("scan"):
-            kernel_kwargs["override_cooperative_reduction"] = False
-        kernel_type = self.kernel_type
-        kernel_type.apply_feature_required_overrides(kernel_features, kernel_kwargs)
-        kernel_kwargs = V.choices.triton_kernel_kwargs(kernel_type, kernel_features, kernel_args, kernel_kwargs)
-        kernel = kernel_type(*kernel_args, **kernel_kwargs)
-        return self.add_multi_kernel_choices(kernel, kernel_args, kernel_kwargs)
+    # What the Triton backend does not compile yet (tt.scan, sorting networks, scf.while) is left to the operator.
+    # Before SCAN returns, split scans need a kernel of their own: upstream's has programs wait for each other.
+    backend_features = TritonScheduling.backend_features - {
+        BackendFeature.BUCKETIZE,
+        BackendFeature.SCAN,
+        BackendFeature.SORT,
+    }

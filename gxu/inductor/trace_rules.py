@@ -10,7 +10,13 @@ import gxu
 from gxu.inductor.device import device_module
 
 #: Functions of `torch.gxu` whose answer never changes, folded into the graph as torch.cuda's are.
-CONSTANT_FUNCTIONS = ("device_count", "get_device_capability", "get_device_name", "get_device_properties", "is_available")
+CONSTANT_FUNCTIONS = (
+    "device_count",
+    "get_device_capability",
+    "get_device_name",
+    "get_device_properties",
+    "is_available",
+)
 
 
 def register() -> None:
