@@ -239,13 +239,13 @@ class Evaluator:
     # -- buffers ------------------------------------------------------------------------------------------------------
 
     def read_buffer(self, buffer: Buffer, index: Index) -> Val:
-        pointer = self._buffer_address(buffer, index)
+        pointer = self.buffer_address(buffer, index)
         return memory.load(self.b, pointer, buffer.elem, None, None, at_least=buffer.depth)
 
     def write_buffer(self, buffer: Buffer, index: Index, value: Val) -> None:
-        memory.store(self.b, self._buffer_address(buffer, index), value, buffer.elem, self.facts.lane_mask)
+        memory.store(self.b, self.buffer_address(buffer, index), value, buffer.elem, self.facts.lane_mask)
 
-    def _buffer_address(self, buffer: Buffer, index: Index) -> Val:
+    def buffer_address(self, buffer: Buffer, index: Index) -> Val:
         elem = "i8" if buffer.elem == "i1" else buffer.elem
         return integers.offset_pointer(self.b, buffer.pointer, self.linear(index, buffer.shape), elem)
 

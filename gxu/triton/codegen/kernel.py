@@ -11,7 +11,7 @@ from ..ir.module import Block, Function, Op, Value
 from ..ir.types import byte_size
 from ..lowering.form import form_loops
 from ..lowering.hazards import may_overwrite, stale_loads
-from ..lowering.loops import Loop, Root, render
+from ..lowering.loops import FOLDS, Loop, Root, render
 from ..lowering.segments import Segments, is_root
 from ..lowering.walk import Walker
 from . import atomics, integers, memory
@@ -51,6 +51,7 @@ class KernelWriter:
         self.walker = Walker(self.strides, lambda value: value in self.e.buffers)
         self.pending: list[tuple[str, Op, Value | None, Buffer | None]] = []
         self.carried: dict[Buffer, CarriedBuffer] = {}  # by the buffer that gets the next value
+        self.accumulators: dict[tuple[Op, int], CarriedBuffer] = {}  # by the yield that gives the next value
         self.scratch = 0
         self.work = 0
         self.form: list[str] = []
@@ -139,8 +140,10 @@ class KernelWriter:
             self._control[op.name](op)
         elif op.name in ("scf.yield", "tt.return") or op.name in _NOTHING:
             return
+        elif op.name == "tt.dot":
+            self._dot(op)
         elif is_root(op):
-            kind = {"tt.store": "store", "tt.reduce": "reduce", "tt.assert": "assert"}.get(op.name, "atomic")
+            kind = {"tt.store": "store", "tt.reduce": "reduce", "tt.scan": "scan", "tt.assert": "assert"}.get(op.name, "atomic")
             if kind == "atomic" and (op.name != "tt.atomic_rmw" or op.result.uses):
                 raise UnsupportedError.at(f"operation {op.name} on a tile whose result is used", op.location)
             self.pending.append((kind, op, None, None))
@@ -155,6 +158,23 @@ class KernelWriter:
             self.e.scalars[op.result] = ELEMENTWISE[op.name](self.b, op, args)
         else:
             raise UnsupportedError.at(f"operation {op.name}", op.location)
+
+    def _dot(self, op: Op) -> None:
+        for operand in op.operands[:2]:
+            if operand not in self.e.buffers:
+                self._keep(op, operand)
+        output = self._accumulates_in(op) or self._allocate(op.result)
+        self.pending.append(("dot", op, None, output))
+
+    def _accumulates_in(self, op: Op) -> Buffer | None:
+        """The memory of the loop-carried tile that a product adds to, where nothing else reads its old value."""
+        terminator = op.result.uses[0] if len(op.result.uses) == 1 else None
+        if terminator is None or terminator.name != "scf.yield" or terminator.parent is not op.parent:
+            return None
+        state = self.accumulators.get((terminator, terminator.operands.index(op.result)))
+        if state is None or not _flows_into(state.value, op.operands[2]):
+            return None
+        return state.in_place()
 
     def _keep(self, op: Op, value: Value) -> None:
         buffer = self._allocate(value)
@@ -190,7 +210,7 @@ class KernelWriter:
                 pending.append(("buffer", load, load.result, buffer))
             pending.sort(key=lambda entry: self.segments.order[entry[1]])
         for root in roots:
-            if root.kind == "reduce" and root.buffered:
+            if root.kind in FOLDS and root.buffered:
                 root.outputs = [self._allocate(result) for result in root.results]
         for root in roots:
             carried = self.carried.get(root.outputs[0]) if isinstance(root.outputs[0], Buffer) else None
@@ -198,9 +218,9 @@ class KernelWriter:
                 root.outputs = [carried.in_place()]
         self._count_work(items, 1)
         self.form += [("  " * self.indent) + line for line in render(items)]
-        NestWriter(self.e).write(items)
+        NestWriter(self.e, self.target.vector_bytes).write(items)
         for root in roots:
-            if root.kind == "reduce" and root.buffered:
+            if root.kind == "dot" or (root.kind in FOLDS and root.buffered):
                 for result, output in zip(root.results, root.outputs, strict=True):
                     assert isinstance(output, Buffer)
                     self.e.buffers[result] = output
@@ -278,6 +298,8 @@ class KernelWriter:
             phis = iter(loop.carried)
             for state, arg in zip(carried, args, strict=True):
                 state.bind(self, arg, [next(phis) for _ in state.values])
+                if isinstance(state, CarriedBuffer):
+                    self.accumulators[op.body.terminator, arg.index - 1] = state
             self._block(op.body)
             for state, value in zip(carried, op.body.terminator.operands, strict=True):
                 state.request(self, op.body.terminator, value)
@@ -400,12 +422,15 @@ class CarriedBuffer(Carried):
 
     def bind(self, writer: KernelWriter, value: Value, phis: list[Val]) -> None:
         self.value = value
+        self.done = False
         self.current, self.following = phis
         kind = value.type
         self.buffer = Buffer(self.current, kind.elem, kind.shape, writer.b.depth)
         writer.e.buffers[value] = self.buffer
 
     def request(self, writer: KernelWriter, terminator: Op, value: Value) -> None:
+        if self.done:
+            return
         target = Buffer(self.following, value.type.elem, value.type.shape, writer.b.depth)
         writer.carried[target] = self
         writer.pending.append(("buffer", terminator, value, target))
@@ -413,10 +438,20 @@ class CarriedBuffer(Carried):
     def in_place(self) -> Buffer:
         """Keeps the next value in the memory of the current one."""
         self.current, self.following = self.following, self.current
+        self.done = True
         return self.buffer
 
     def advance(self, writer: KernelWriter, value: Value) -> list[Val]:
         return [self.following, self.current]
+
+
+def _flows_into(value: Value, target: Value) -> bool:
+    """Whether ``target`` is ``value`` or computed from it element by element, and nothing else uses ``value``."""
+    while value is not target:
+        if len(value.uses) != 1 or value.uses[0].name not in ELEMENTWISE:
+            return False
+        value = value.uses[0].result
+    return len(value.uses) == 1
 
 
 def _uniform_steps(arg: Value, yielded: Value) -> list[Value] | None:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from ..analysis.effects import same_memory
 from ..errors import UnsupportedError
 from ..ir.module import Op
-from ..lowering.loops import Atom, Axis, Dim, Loop, Root, Wrap
+from ..lowering.loops import FOLDS, Atom, Axis, Dim, Loop, Root, Wrap
 from ..lowering.walk import identity_of
-from . import atomics, integers, memory
+from . import atomics, dot, integers, memory
 from .assertions import device_assert
 from .evaluate import ZERO, Buffer, Evaluator, Index
 from .values import LLVM_TYPE, Val, constant
@@ -20,8 +20,9 @@ _I32 = "i32"
 class NestWriter:
     """Writes the loop form of one segment."""
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    def __init__(self, evaluator: Evaluator, vector_bytes: int) -> None:
         self.e = evaluator
+        self.vector_bytes = vector_bytes
         self.b = evaluator.b
         self.position: dict[Axis, Val] = {}
 
@@ -37,8 +38,12 @@ class NestWriter:
             self._finish(pending)
             if isinstance(item, Loop):
                 self._loop(item)
-            elif item.kind == "reduce":
-                self._reduce_nothing(item)
+            elif item.kind in FOLDS:
+                self._fold_nothing(item)
+            elif item.kind == "dot":
+                output = item.outputs[0]
+                assert isinstance(output, Buffer)
+                dot.write(self.e, item.op, output, self.vector_bytes)
             elif item.kind == "assert":
                 self._assert(item)
             else:
@@ -163,23 +168,25 @@ class NestWriter:
     def _body(self, loop: Loop, index: Val, state: list[Val], first: Val | None) -> list[Val]:
         """One pass over the body. ``state`` holds the accumulators of the loop's reductions, ``first`` whether they are empty."""
         self._enter(loop, index)
-        reductions = loop.reductions
+        folds = loop.folds
         group: list[Loop | Root] = []
         result: list[Val] = []
         for item in loop.body:
-            if isinstance(item, Root) and item in reductions:
+            if isinstance(item, Root) and item in folds:
                 self.write(group)
                 group = []
                 width = len(item.op.operands)
                 inputs = [self.e.at(v, self._index(item.axes)) for v in item.op.operands]
                 accumulated = state[len(result) : len(result) + width]
                 combined = self._combine(item.op, accumulated, inputs)
-                if first is not None and identity_of(item.op) is None:
+                if first is not None and (item.kind == "scan" or identity_of(item.op) is None):
                     combined = [self.b.select(first, i, c) for i, c in zip(inputs, combined, strict=True)]
                 if self.e.facts.lane_mask is not None and loop.lanes > 1:
                     mask = self.e.facts.lane_mask
                     combined = [self.b.select(mask, c, a) for c, a in zip(combined, accumulated, strict=True)]
                 result += combined
+                if item.kind == "scan":
+                    self._bind_results(item, combined)
             else:
                 group.append(item)
         self.write(group)
@@ -190,7 +197,11 @@ class NestWriter:
         initial = self._initial(loop)
         with self.b.loop(_I32, ZERO, trip, constant(1, _I32), initial) as opened:
             first = self.b.compare("icmp eq", opened.iv, ZERO) if initial else None
-            opened.next = self._body(loop, opened.iv, opened.carried, first)
+            index = opened.iv
+            if any(root.op.attrs.get("reverse") for root in loop.folds):
+                index = integers.sub(self.b, constant(loop.axis.size - 1, _I32), index)
+                index.nonneg = True
+            opened.next = self._body(loop, index, opened.carried, first)
         self._deliver(loop, opened.results, self.b.lanes, None)
 
     def _vector_loop(self, loop: Loop, trip: Val) -> None:
@@ -280,8 +291,8 @@ class NestWriter:
     def _initial(self, loop: Loop) -> list[Val]:
         """First accumulators: the identity, or zeros where the combine function has none (the first input replaces them)."""
         initial = []
-        for root in loop.reductions:
-            identity = identity_of(root.op)
+        for root in loop.folds:
+            identity = identity_of(root.op) if root.kind == "reduce" else None
             for operand in root.op.operands:
                 elem = operand.type.elem
                 number = constant(0 if identity is None else identity, elem)
@@ -311,10 +322,12 @@ class NestWriter:
     def _deliver(self, loop: Loop, state: list[Val], lanes: int, partial: Val | None) -> None:
         """Ends the loop's reductions: folds lanes, binds the results, and writes those that are kept in memory."""
         at = 0
-        for root in loop.reductions:
+        for root in loop.folds:
             width = len(root.op.operands)
             values = state[at : at + width]
             at += width
+            if root.kind == "scan":
+                continue  # its results were bound inside
             if loop.lanes > 1:
                 values = self._fold(root.op, values, lanes, partial)
                 self.b.lanes = 1
@@ -332,8 +345,8 @@ class NestWriter:
             if root.buffered:
                 self._keep(root, number, index, value)
 
-    def _reduce_nothing(self, root: Root) -> None:
-        """A reduction over a dimension of size one: its result is its operand."""
+    def _fold_nothing(self, root: Root) -> None:
+        """A reduction or scan over a dimension of size one: its result is its operand."""
         index = self._index(root.axes)
         self._bind_results(root, [self.e.at(v, index) for v in root.op.operands])
 

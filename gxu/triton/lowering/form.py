@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from ..analysis.effects import same_memory
 from ..ir.module import Value
 from ..ir.types import byte_size
-from .loops import Access, Atom, Axis, Dim, Loop, Root, Wrap, roots_of, same_element
+from .loops import FOLDS, Access, Atom, Axis, Dim, Loop, Root, Wrap, roots_of, same_element
 from .walk import identity_of
 
 
@@ -24,9 +24,9 @@ def form_loops(roots: list[Root], escaping: set[Value], vector_bytes: int) -> li
     _choose_vector_axes(roots)
     items = _fuse(roots, {root: [a.find() for a in root.axes if a is not None] for root in roots})
     _place(items, [])
-    producers = {result: root for root in roots for result in root.results if root.kind == "reduce"}
+    producers = {result: root for root in roots if root.kind in FOLDS for result in root.results}
     for root in roots:
-        if root.kind == "reduce":
+        if root.kind in FOLDS:
             root.buffered = any(r in escaping and r.type.is_tile for r in root.results)
     for root in roots:
         for value, reads in root.inputs.items():
@@ -58,7 +58,7 @@ def _unite(roots: list[Root]) -> None:
                 unite(seen.setdefault((key, position), dim), dim)
 
     for root in roots:
-        for result in root.results if root.kind in ("reduce", "buffer") else ():
+        for result in root.results if root.kind in (*FOLDS, "buffer") else ():
             meet(result, root.kept_axes)
         for op, reads in root.loads.items():
             for dims in reads:
@@ -91,7 +91,8 @@ def _choose_vector_axes(roots: list[Root]) -> None:
     for root in roots:
         for access in root.accesses:
             _contiguity(access, scores)
-    scalar: set[Axis] = set()
+    # A scan goes index by index.
+    scalar = {root.reduce_axis.find() for root in roots if root.kind == "scan" and root.reduce_axis is not None}
     for root in sorted(roots, key=lambda r: -sum(a is not None for a in r.axes)):
         axes = [a.find() for a in root.axes if a is not None]
         if root.kind == "atomic":
@@ -155,7 +156,9 @@ def _run_length(roots: list[Root], remaining: dict[Root, list[Axis]], axis: Axis
 
 def _independent(producer: Root, consumer: Root, axis: Axis) -> bool:
     """Whether one iteration of a shared loop may run ``consumer`` after ``producer``, before the next iteration."""
-    for result in producer.results if producer.kind in ("reduce", "buffer") else ():
+    if producer.kind == consumer.kind == "scan" and producer.op.attrs["reverse"] != consumer.op.attrs["reverse"]:
+        return False
+    for result in producer.results if producer.kind in (*FOLDS, "buffer") else ():
         for dims in consumer.inputs.get(result, ()):
             if not _same_index(producer, dims, axis):
                 return False
@@ -199,7 +202,7 @@ def _place(items: list[Loop | Root], path: list[Loop]) -> None:
 
 def _reads_in_register(producer: Root, consumer: Root, reads: list[tuple[Dim, ...]]) -> bool:
     """Whether every read happens inside the loops over the producer's kept axes, at their own index."""
-    own = producer.reduce_axis.find() if producer.reduce_axis else None
+    own = producer.reduce_axis.find() if producer.kind == "reduce" and producer.reduce_axis else None
     loops = [loop for loop in producer.path if loop.axis is not own]
     if any(loop not in consumer.path for loop in loops):
         return False
@@ -230,8 +233,8 @@ def _clamp(items: list[Loop | Root], outer: tuple[Axis, ...] = ()) -> None:
 
 def _restrictions(root: Root, axis: Axis) -> set[Atom] | None:
     """Atoms that bound a root along ``axis``; None if the root does not care what happens outside its neighbours' bounds."""
-    reduces_here = root.reduce_axis is not None and root.reduce_axis.find() is axis
-    if root.kind == "reduce" and not reduces_here:
+    along = root.reduce_axis is not None and root.reduce_axis.find() is axis
+    if root.kind in FOLDS and not along:
         return set() if root.buffered else None
     return {c for c in map(canonical, root.atoms) if c.axis is axis}
 

@@ -16,7 +16,7 @@ def stale_loads(roots: list[Root], order: dict[Op, int]) -> list[Op]:
                 if earlier.kind not in ("store", "atomic") or order[load] > order[earlier.op]:
                     continue
                 # In one innermost body values are computed before anything is stored (see NestWriter.write).
-                if earlier.path == root.path and earlier.kind == "store" and root.kind != "reduce":
+                if earlier.path == root.path and earlier.kind == "store" and root.kind in ("store", "buffer"):
                     continue
                 if same_memory(load.operands[0], earlier.op.operands[0]):
                     stale[load] = None

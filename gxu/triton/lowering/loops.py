@@ -34,6 +34,10 @@ COMPLEX = "complex"
 Dim = Axis | str | None
 
 
+# Kinds of roots that carry an accumulator along an axis and give results.
+FOLDS = ("reduce", "scan")
+
+
 @dataclass(eq=False, slots=True)
 class Access:
     """A load or store met by a root, with the byte stride of its address along each of the root's axes."""
@@ -66,8 +70,9 @@ class Wrap:
 class Root:
     """A statement of the loop form.
 
-    ``kind`` is "store", "atomic", "reduce", "assert" or "buffer"; ``axes`` is its iteration space, one axis for each dimension (None for
-    dimensions of size one). A buffer root writes ``value`` to memory of its own.
+    ``kind`` is "store", "atomic", "reduce", "scan", "dot", "assert" or "buffer"; ``axes`` is its
+    iteration space, one axis for each dimension (None for dimensions of size one; none at all for a dot, which has loops of
+    its own). A buffer root writes ``value`` to memory of its own.
     """
 
     kind: str
@@ -92,23 +97,27 @@ class Root:
 
     @property
     def reduce_axis(self) -> Axis | None:
-        """The axis that a reduction folds; None for other roots, and where that dimension has size one."""
+        """The axis that a reduction or scan goes along; None for other roots, and where that dimension has size one."""
         return None if self.reduce_dim is None else self.axes[self.reduce_dim]
 
     @property
     def kept_axes(self) -> tuple[Axis | None, ...]:
         """The axes of the result's dimensions."""
+        if self.kind == "scan":
+            return self.axes
         return tuple(a for d, a in enumerate(self.axes) if d != self.reduce_dim)
 
     def __str__(self) -> str:
         names = ", ".join(v.name for v in self.results)
         where = "".join(f"[{f'i{a.find().number}' if a else 0}]" for a in self.axes)
-        if self.kind == "reduce":
+        if self.kind in FOLDS:
             combine = self.op.body.ops[0].name if len(self.op.body.ops) == 2 else "combine"
-            return f"{names} = reduce {combine} {', '.join(v.name for v in self.op.operands)}{where}"
+            return f"{names} = {self.kind} {combine} {', '.join(v.name for v in self.op.operands)}{where}"
         if self.kind == "buffer":
             assert self.value is not None
             return f"buffer {self.value.name}{where} = {self.value.name}"
+        if self.kind == "dot":
+            return f"{names} = dot {', '.join(v.name for v in self.op.operands)}"
         if self.kind == "assert":
             return f"assert {self.op.operands[0].name}{where}"
         return f"{self.op.name.removeprefix('tt.')} {self.op.operands[0].name}{where} <- {self.op.operands[1].name}"
@@ -125,7 +134,8 @@ class Loop:
     lanes: int = 1
 
     @property
-    def reductions(self) -> list[Root]:
+    def folds(self) -> list[Root]:
+        """The reductions and scans that go along this loop."""
         return [r for r in self.body if isinstance(r, Root) and r.reduce_axis is not None and r.reduce_axis.find() is self.axis]
 
 

@@ -8,14 +8,14 @@ from ..analysis.strides import StrideAnalysis
 from ..codegen.elementwise import COST
 from ..ir.module import Op, Value, constant_of
 from ..ir.types import BITS
-from .loops import COMPLEX, Access, Atom, Axis, Dim, Root, Wrap
+from .loops import COMPLEX, FOLDS, Access, Atom, Axis, Dim, Root, Wrap
 
 Dims = tuple[Dim, ...]
 
 # Views: how the dimensions of the operand follow from those of the result.
 VIEWS = {"tt.splat", "tt.expand_dims", "tt.broadcast", "tt.trans", "tt.reshape"}
 # Operations whose results come from memory that a root fills.
-ROOT_RESULTS = {"tt.reduce"}
+ROOT_RESULTS = {"tt.reduce", "tt.scan", "tt.dot"}
 DIVISIONS = {"arith.remsi", "arith.remui", "arith.divsi", "arith.divui"}
 # Combine functions of one operation, with the number that changes nothing.
 IDENTITIES: dict[str, Callable[[str], float | int]] = {
@@ -68,11 +68,13 @@ class Walker:
 
     def make(self, kind: str, op: Op, value: Value | None = None) -> Root:
         """A root with fresh axes for a store, an atomic, a reduction, or a buffer that keeps ``value``."""
+        if kind == "dot":
+            return self._opaque(op)
         shape = value.type.shape if value is not None else op.operands[0].type.shape
         axes = tuple(Axis(size) if size > 1 else None for size in shape)
         root = Root(kind, op, axes, value)
         seen: set[tuple[Value, Dims]] = set()
-        if kind == "reduce":
+        if kind in FOLDS:
             root.reduce_dim = op.attrs["axis"]
         if kind in ("store", "atomic"):
             pointer = op.operands[0]
@@ -82,6 +84,15 @@ class Walker:
         for source in sources:
             self._visit(root, source, axes, seen, top=value is not None)
         root.atoms = frozenset(self._atoms(root))
+        return root
+
+    def _opaque(self, op: Op) -> Root:
+        """A root that brings its own loops and reads its operands in an order of its own."""
+        root = Root("dot", op, ())
+        seen: set[tuple[Value, Dims]] = set()
+        for operand in op.operands:
+            self._visit(root, operand, (COMPLEX,) * len(operand.type.shape), seen)
+        root.cost = 2 * op.result.type.numel * op.operands[0].type.shape[-1]
         return root
 
     def _visit(self, root: Root, value: Value, dims: Dims, seen: set[tuple[Value, Dims]], top: bool = False) -> None:
