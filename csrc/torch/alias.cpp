@@ -37,7 +37,8 @@ at::Tensor make_tensor(c10::Storage storage, c10::DispatchKey backend, const at:
 // The memory of a CPU storage as memory of `device`.
 at::DataPtr take_memory(c10::StorageImpl& storage, c10::DeviceIndex device) {
   const c10::Device label(kGxu, device);
-  if (storage.nbytes() == 0 || storage.data_ptr().get_deleter() == &CachingAllocator::free) {
+  const bool has_memory = storage.data() != nullptr;  // zero tensors (_efficientzerotensor) have a size, but no memory
+  if (!has_memory || storage.data_ptr().get_deleter() == &CachingAllocator::free) {
     at::DataPtr memory = storage.set_data_ptr(at::DataPtr(nullptr, kCpuDevice));
     memory.unsafe_set_device(label);
     return memory;
@@ -96,6 +97,13 @@ void write_back_geometry(const at::Tensor& original, const at::Tensor& alias) {
   if (original.sizes() != alias.sizes() || original.strides() != alias.strides() ||
       original.storage_offset() != alias.storage_offset()) {
     original.unsafeGetTensorImpl()->set_sizes_and_strides(alias.sizes(), alias.strides(), alias.storage_offset());
+  }
+  // Some out= kernels (lu_solve) leave a conjugation to their caller.
+  if (original.is_conj() != alias.is_conj()) {
+    original._set_conj(alias.is_conj());
+  }
+  if (original.is_neg() != alias.is_neg()) {
+    original._set_neg(alias.is_neg());
   }
 }
 
