@@ -50,6 +50,18 @@ KERNEL(show_params) {
   memcpy(pointer(params[0]), params, 41 * sizeof(uint64_t));
 }
 
+/* As show_params, for parameters that a record holds inline: narrow ones and wide ones. */
+GXU_HOST_KERNEL(show_narrow, 0, 0, 0, 8, 1, 2, 4)
+KERNEL(show_narrow) {
+  UNUSED;
+  memcpy(pointer(params[0]), params, 4 * sizeof(uint64_t));
+}
+GXU_HOST_KERNEL(show_wide, 0, 0, 0, 8, 8, 8, 8)
+KERNEL(show_wide) {
+  UNUSED;
+  memcpy(pointer(params[0]), params, 4 * sizeof(uint64_t));
+}
+
 /* out = 10 out + digit, on one program: shows the order of launches. */
 GXU_HOST_KERNEL(append_digit, 0, 0, 0, 8, 4)
 KERNEL(append_digit) {
@@ -120,6 +132,15 @@ KERNEL(spin) {
     clock_gettime(CLOCK_MONOTONIC, &now);
   } while ((now.tv_sec - start.tv_sec) * 1000000000LL + now.tv_nsec - start.tv_nsec < (int64_t)params[0]);
   __atomic_store_n((int32_t*)pointer(params[1]), 1, __ATOMIC_RELEASE);
+}
+
+/* Takes params[0] nanoseconds, then prints. */
+GXU_HOST_KERNEL(late_hello, 0, 0, 0, 8)
+KERNEL(late_hello) {
+  int32_t done;
+  const uint64_t spin_params[2] = {params[0], (uint64_t)(uintptr_t)&done};
+  spin(spin_params, grid, begin, end, scratch, services);
+  services->print("hello from the device");
 }
 
 /* Kernels that must be refused. */

@@ -164,6 +164,19 @@ def test_parameters_of_every_size_are_copied_at_the_launch(runtime: Runtime, mod
     runtime.gxuFree(out)
 
 
+def test_slots_of_narrow_parameters_are_zero_beyond_the_value(runtime: Runtime, module: int, stream: int) -> None:
+    out = runtime.memory(32)
+    wide, narrow = runtime.function(module, "show_wide"), runtime.function(module, "show_narrow")
+    for _ in range(3):
+        runtime.launch(wide, (1, 1, 1), (c_void_p(out), *(c_int64(-1),) * 3), stream)
+        assert struct.unpack("4Q", runtime.download(out, 32, stream)) == (out, *(2**64 - 1,) * 3)
+        runtime.launch(
+            narrow, (1, 1, 1), (c_void_p(out), ctypes.c_int8(-1), ctypes.c_int16(-2), ctypes.c_int32(-3)), stream
+        )
+        assert struct.unpack("4Q", runtime.download(out, 32, stream)) == (out, 0xFF, 0xFFFE, 0xFFFFFFFD)
+    runtime.gxuFree(out)
+
+
 def test_launch_arguments_are_checked(runtime: Runtime, module: int, stream: int) -> None:
     function = runtime.function(module, "count")
     out = runtime.memory(4)

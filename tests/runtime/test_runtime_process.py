@@ -114,3 +114,17 @@ print("bye", flush=True)
     start = time.monotonic()
     assert run_script(run_python, library, body) == "bye\n"
     assert time.monotonic() - start < 8, "the 12 seconds of queued work must not hold the exit up"
+
+
+def test_exit_lets_a_running_kernel_finish_and_starts_no_other(
+    run_python: Callable, library: Path, image: Path
+) -> None:
+    body = f"""
+module = runtime.made("gxuModuleLoad", {str(image)!r}.encode())
+hello, stream = runtime.function(module, "late_hello"), runtime.stream()
+for _ in range(2):
+    runtime.launch(hello, (1, 1, 1), (ctypes.c_int64(400_000_000),), stream)
+time.sleep(0.1)
+print("bye", flush=True)
+"""
+    assert run_script(run_python, library, body) == "bye\nhello from the device\n"

@@ -66,7 +66,6 @@ void Event::configure(Device& device, unsigned int flags) {
 
 void Event::retire() {
   std::lock_guard lock(mutex_);
-  ++ticket_;
   stream_ = nullptr;
   capture_.reset();
 }

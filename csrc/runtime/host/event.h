@@ -22,7 +22,8 @@ class Event {
   };
 
   void configure(Device& device, unsigned int flags);
-  // Events are handed out again after their destruction; until then nothing may refer to this one's recordings.
+  // Forgets the recording. Events are handed out again after their destruction; a stamp that is still queued then finds
+  // a later ticket or an event without a recording.
   void retire();
 
   void record(Stream& stream);
