@@ -16,7 +16,7 @@ from gxu.cli.main import main
 def test_help_names_every_command(run_python: RunPython) -> None:
     result = run_python("-m", "gxu", "--help")
     assert result.returncode == 0
-    assert {"demo", "doctor"} <= set(result.stdout.split())
+    assert {"demo", "doctor", "bench"} <= set(result.stdout.split())
 
 
 @pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["demo", "--model", "gpt-9"]])
@@ -137,3 +137,21 @@ def test_doctor_compares_versions_with_the_declared_ones(monkeypatch: pytest.Mon
     )
     with pytest.raises(doctor.CheckError, match=r"torch 2\.1\.0, but torch-gxu needs torch"):
         doctor.versions()
+
+
+@pytest.mark.slow
+def test_bench_eager_rows(run_python: RunPython, tmp_path: Path) -> None:
+    sizes = ["64", str(1 << 20)]
+    result = run_python("-m", "gxu", "bench", "eager", "--elements", *sizes, "--seconds", "0", "--json", "rows.json")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert {row["elements"] for row in rows} == {64, 1 << 20}
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["cpu_us"] / row["gxu_us"])
+        assert (row["bar"] is not None) == (row["elements"] == 1 << 20 and row["name"] not in {"empty", "view"})
+        assert row["name"] in result.stdout
+
+
+def test_bench_rejects_no_elements(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "eager", "--elements", "0"]) == 2
+    assert "want sizes of at least 1" in capsys.readouterr().err

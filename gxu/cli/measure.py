@@ -80,6 +80,7 @@ def median_latencies(calls: Mapping[str, Callable[[], object]], seconds: float, 
             samples[name] += [timed(call) for _ in range(repeats[name])]
         turns += 1
         progress.update(task, completed=min(seconds, time.perf_counter() - start))
+    progress.remove_task(task)
     return {name: statistics.median(values) * 1e3 for name, values in samples.items()}
 
 

@@ -1,0 +1,168 @@
+"""`python -m gxu bench`: measurements against the CPU, on the same cores in the same run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from gxu.cli.errors import UsageError
+from gxu.cli.output import check_writable, make_console, make_progress, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HELP = "measure gxu against the CPU"
+
+# Reference time over gxu's, the least that an eager operator may reach: 1.3 times the CPU's time.
+EAGER_BAR = 1 / 1.3
+BAR_FROM_ELEMENTS = 1 << 20
+# These touch no element, so that their ratio says nothing about work on elements.
+METADATA_ONLY = frozenset({"empty", "view"})
+CALLS = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """Microseconds a call on each device, `ratio` = the CPU's over gxu's (higher is better), and the `bar` for it."""
+
+    name: str
+    elements: int
+    cpu_us: float
+    gxu_us: float
+    ratio: float
+    bar: float | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    benches = parser.add_subparsers(metavar="WHAT", required=True)
+    eager = benches.add_parser("eager", help="eager operators, gxu against CPU")
+    eager.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
+    eager.add_argument(
+        "--elements",
+        type=int,
+        nargs="+",
+        default=[1, 1 << 20],
+        metavar="N",
+        help="sizes of the operands (default: 1, which is all overhead, and 1048576)",
+    )
+    eager.add_argument("--seconds", type=float, default=1.0, help="how long to measure each row (default: %(default)s)")
+    eager.set_defaults(bench=bench_eager)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.json is not None:
+        check_writable(args.json)
+    rows: list[Row] = args.bench(args)
+    print_rows(rows)
+    if args.json is not None:
+        write_json(args.json, [asdict(row) for row in rows])
+    return 0
+
+
+def bench_eager(args: argparse.Namespace) -> list[Row]:
+    """Frequent operators; the bar is stated for a million elements and more, where it is meant."""
+    import torch
+
+    from gxu.cli.measure import median_latencies
+
+    if min(args.elements) < 1:
+        raise UsageError(f"--elements {min(args.elements)}: want sizes of at least 1")
+    synchronize = torch.get_device_module("gxu").synchronize
+    rows = []
+    with torch.no_grad(), make_progress() as progress:
+        task = progress.add_task("eager operators", total=len(args.elements) * len(operators()))
+        for elements in args.elements:
+            for name, make in operators().items():
+                calls = eager_calls(make, elements, synchronize)
+                times = median_latencies(calls, args.seconds, progress)
+                cpu, gxu = (times[device] * 1e3 / CALLS for device in ("cpu", "gxu"))
+                bar = EAGER_BAR if elements >= BAR_FROM_ELEMENTS and name not in METADATA_ONLY else None
+                rows.append(Row(name, elements, cpu, gxu, cpu / gxu, bar))
+                progress.advance(task)
+    return rows
+
+
+def eager_calls(
+    make: Callable[[str, int], Callable[[], Tensor]], elements: int, synchronize: Callable[[], None]
+) -> dict[str, Callable[[], object]]:
+    """Each entry calls the operator CALLS times on one device and waits for the results once, as programs do."""
+    on_cpu, on_gxu = make("cpu", elements), make("gxu", elements)
+
+    def cpu() -> None:
+        for _ in range(CALLS):
+            on_cpu()
+
+    def gxu() -> None:
+        for _ in range(CALLS):
+            on_gxu()
+        synchronize()
+
+    return {"cpu": cpu, "gxu": gxu}
+
+
+def operators() -> dict[str, Callable[[str, int], Callable[[], Tensor]]]:
+    """Each makes an operand of about that many elements on a device, and returns the call to be timed."""
+    import math
+
+    import torch
+
+    def unary(function: Callable[[Tensor], Tensor]) -> Callable[[str, int], Callable[[], Tensor]]:
+        def make(device: str, elements: int) -> Callable[[], Tensor]:
+            x = torch.rand(elements).to(device)
+            return lambda: function(x)
+
+        return make
+
+    def binary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[str, int], Callable[[], Tensor]]:
+        def make(device: str, elements: int) -> Callable[[], Tensor]:
+            x, y = torch.rand(elements).to(device), torch.rand(elements).to(device)
+            return lambda: function(x, y)
+
+        return make
+
+    def square(function: Callable[[Tensor], Tensor]) -> Callable[[str, int], Callable[[], Tensor]]:
+        def make(device: str, elements: int) -> Callable[[], Tensor]:
+            side = math.isqrt(elements)
+            x = torch.rand(side, side).to(device)
+            return lambda: function(x)
+
+        return make
+
+    return {
+        "empty": unary(torch.empty_like),
+        "view": unary(lambda x: x.view(1, -1)),
+        "add": binary(torch.add),
+        "add_": binary(lambda x, y: x.add_(y)),
+        "mul": binary(torch.mul),
+        "relu": unary(torch.relu),
+        "exp": unary(torch.exp),
+        "clone": unary(torch.clone),
+        "to bf16": unary(lambda x: x.to(torch.bfloat16)),
+        "sum": unary(torch.sum),
+        "transpose copy": square(lambda x: x.t().contiguous()),
+        "softmax": square(lambda x: torch.softmax(x, dim=-1)),
+        "layer_norm": square(lambda x: torch.nn.functional.layer_norm(x, x.shape[1:])),
+        "mm": square(lambda x: torch.mm(x, x)),
+    }
+
+
+def print_rows(rows: list[Row]) -> None:
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("operator", "elements", "CPU (us)", "gxu (us)", "CPU / gxu", "bar"):
+        table.add_column(title, justify="left" if title == "operator" else "right")
+    for row in rows:
+        bar = "" if row.bar is None else f"{row.bar:.2f}"
+        table.add_row(row.name, f"{row.elements:,}", f"{row.cpu_us:.2f}", f"{row.gxu_us:.2f}", f"{row.ratio:.2f}", bar)
+    console = make_console()
+    console.print(table)
+    with_bar = [row for row in rows if row.bar is not None]
+    if with_bar:
+        below = [row.name for row in with_bar if row.bar is not None and row.ratio < row.bar]
+        reached = f"{len(with_bar) - len(below)} of {len(with_bar)} rows with a bar reach it"
+        console.print(reached + (f"; below it: {', '.join(below)}" if below else ""))
