@@ -1,0 +1,44 @@
+"""Runtime libraries made for one test: the host engine with some functions replaced, or no runtime at all."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import gxu
+
+PACKAGE = Path(gxu.__file__).parent
+HOST_ENGINE = PACKAGE / "lib" / "libgxu_runtime_host.so"
+HEADER_FOLDER = PACKAGE / "include"
+
+#: Says that no other device reaches the device's memory. It needs the real function, which a library that depends on the
+#: host engine finds by name among its dependencies.
+NO_DELEGATE = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include "gxu_runtime.h"
+gxuError_t gxuGetDeviceProperties(gxuDeviceProperties *properties, int device) {
+  gxuError_t (*next)(gxuDeviceProperties *, int) = dlsym(RTLD_NEXT, "gxuGetDeviceProperties");
+  if (!next) next = dlsym(dlopen("libgxu_runtime_host.so", RTLD_NOW | RTLD_NOLOAD), "gxuGetDeviceProperties");
+  gxuError_t error = next(properties, device);
+  properties->delegate[0] = 0;
+  properties->host_accessible = 0;
+  return error;
+}
+"""
+
+
+def version_only(version: int) -> str:
+    """Source of a library that knows its version and nothing else."""
+    return f"int gxuGetVersion(int *version) {{ *version = {version}; return 0; }}"
+
+
+def build(folder: Path, source: str, *, on_host_engine: bool = False) -> Path:
+    """Compiles C `source` to a library; with `on_host_engine` it inherits every function that it does not define."""
+    code, library = folder / "shim.c", folder / "libgxu_runtime_shim.so"
+    code.write_text(source)
+    command = ["cc", "-shared", "-fPIC", f"-I{HEADER_FOLDER}", str(code), "-o", str(library), "-ldl"]
+    if on_host_engine:
+        command += ["-Wl,--no-as-needed", str(HOST_ENGINE), f"-Wl,-rpath,{HOST_ENGINE.parent}"]
+    subprocess.run(command, check=True)
+    return library
