@@ -319,7 +319,7 @@ class KernelWriter:
         if not init.type.is_tile:
             return CarriedScalar(init, [self.e.scalars[init]])
         steps = _uniform_steps(arg, yielded)
-        if steps is not None:
+        if steps is not None and (init in self.e.progress or self.segments.is_index_arithmetic(init)):
             elem = "i64" if init.type.is_pointer else init.type.elem
             self.strides.same_as[arg] = self.strides.same_as[op.results[number]] = init
             return CarriedProgress(init, [constant(0, elem)], steps)

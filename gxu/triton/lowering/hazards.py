@@ -8,9 +8,20 @@ from .loops import Root, same_element
 
 
 def stale_loads(roots: list[Root], order: dict[Op, int]) -> list[Op]:
-    """Loads that stand before a store in the program, but would be evaluated after it, in another loop."""
+    """Loads that stand before a store in the program, but would be evaluated after it.
+
+    That is a load that another loop evaluates again after the store, and one that feeds the store itself from elements which
+    earlier iterations have overwritten.
+    """
     stale: dict[Op, None] = {}
     for position, root in enumerate(roots):
+        if root.kind in ("store", "atomic"):
+            pointer = root.op.operands[0]
+            for load, reads in root.loads.items():
+                if not same_memory(load.operands[0], pointer):
+                    continue
+                if load.operands[0] is not pointer or not all(same_element(root.axes, dims) for dims in reads):
+                    stale[load] = None
         for load in root.loads:
             for earlier in roots[:position]:
                 if earlier.kind not in ("store", "atomic") or order[load] > order[earlier.op]:

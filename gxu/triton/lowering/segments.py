@@ -72,7 +72,8 @@ class Segments:
         stores = False
         for op in block.ops:
             self.order[op] = len(self.order)
-            scalar = not any(v.type.is_tile for v in op.operands) or op.name in ("tt.unsplat", "tt.print")
+            scalar = op.name in ("tt.unsplat", "tt.print") or op.name.startswith("scf.")
+            scalar = scalar or not any(v.type.is_tile for v in op.operands)
             if scalar and self._must_follow(op, pending, stores):
                 number, pending, stores = number + 1, set(), False
             self.of[op] = (block, number)
@@ -92,6 +93,15 @@ class Segments:
         if any(v in pending for v in op.operands) or op.name in (*STORES, "tt.unsplat", "tt.print", "tt.assert"):
             return True
         return op.name == "tt.load" and (stores or is_volatile(op))
+
+    def is_index_arithmetic(self, value: Value) -> bool:
+        """Whether a tile follows from scalars and ranges alone, so that it can be computed again at any time."""
+        if not value.type.is_tile:
+            return True
+        op = value.op
+        if op is None or op.regions or op.name in ROOT_RESULTS or op.name == "tt.load":
+            return False
+        return all(map(self.is_index_arithmetic, op.operands))
 
     def _has_load(self, value: Value) -> bool:
         known = self._loads.get(value)
