@@ -24,9 +24,10 @@
  *
  * STREAMS AND ORDER. Work on one stream executes in the order of the calls that enqueued it. Work on two streams may
  * overlap unless events order it. Functions that enqueue return before the work is done, and the work makes progress
- * without any further call. "Enqueues" below means exactly this; a call that enqueues may block while the stream's
- * queue is full (host engine: 1024 pieces of work). A stream created with gxuStreamDefault is also ordered with its
- * device's default stream: work on either waits for the work that was on the other before it. One created with
+ * without any further call (host engine: a thread that waits for the work executes it at once; work that nobody waits
+ * for starts within milliseconds). "Enqueues" below means exactly this; a call that enqueues may block while the
+ * stream's queue is full (host engine: 1024 pieces of work). A stream created with gxuStreamDefault is also ordered
+ * with its device's default stream: work on either waits for the work that was on the other before it. One created with
  * gxuStreamNonBlocking is not.
  * Memory that enqueued work uses must stay allocated until that work is done.
  *

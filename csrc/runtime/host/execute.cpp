@@ -10,11 +10,10 @@ namespace {
 
 struct Executor {
   Device& device;
-  bool background;
 
   void operator()(std::monostate) const {}
   void operator()(const KernelLaunch& launch) const {
-    if (background) use_background_team(launch.threads);
+    adopt_team_size(launch.threads);
     run_kernel(launch, device);
   }
   void operator()(const Copy& copy) const { copy_bytes(copy.dst, copy.src, copy.size); }
@@ -29,8 +28,6 @@ struct Executor {
 
 }  // namespace
 
-void execute(const Record& record, Device& device, bool background) {
-  std::visit(Executor{device, background}, record);
-}
+void execute(const Record& record, Device& device) { std::visit(Executor{device}, record); }
 
 }  // namespace gxu::host

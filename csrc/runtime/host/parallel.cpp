@@ -61,7 +61,11 @@ void run_region(void (*body)(void* argument), void* argument) {
 
 int team_size() { return background_threads != 0 ? background_threads : region_size(); }
 
-void use_background_team(int threads) { background_threads = threads; }
+void use_background_team() { background_threads = 1; }
+
+void adopt_team_size(int threads) {
+  if (background_threads != 0) background_threads = threads;
+}
 
 void run_team(void (*body)(void* argument), void* argument) {
   if (background_threads != 0) {

@@ -14,8 +14,10 @@ namespace gxu::host {
 // Threads that run_team() uses at most when the calling thread calls it; 1 inside a parallel region.
 int team_size();
 
-// Makes the calling thread, one of the engine's own, use the background team, with `threads` threads.
-void use_background_team(int threads);
+// Makes the calling thread, one of the engine's own, use the background team. It has one thread until adopt_team_size()
+// sets its size, which does nothing on other threads.
+void use_background_team();
+void adopt_team_size(int threads);
 
 // Runs body(argument) on the calling thread and on others of its team at the same time, once on each, and waits for
 // all. Not every thread of the team needs to take part: bodies share their work out dynamically. They must not throw.

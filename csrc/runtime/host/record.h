@@ -84,7 +84,7 @@ struct Replay {
 
 using Record = std::variant<std::monostate, KernelLaunch, Copy, Fill, HostCall, Wait, Stamp, Replay>;
 
-// Runs one record on the calling thread. `background`: the thread is the engine's own, not one that waits.
-void execute(const Record& record, Device& device, bool background);
+// Runs one record of a stream of `device` on the calling thread and its team.
+void execute(const Record& record, Device& device);
 
 }  // namespace gxu::host
