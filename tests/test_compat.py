@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch._inductor.compile_fx
+import torch._prims.rng_prims
 import torch.utils._triton
 from conftest import RunPython
 from torch._inductor import utils
@@ -32,6 +33,9 @@ def source_digest(function: Any) -> str:
         (utils.get_gpu_type, "be3fb0593b50e28d"),
         (utils.is_gpu, "c17f91cd10b2151b"),
         (freezing_patterns.addmm_patterns_init, "cb132d8a52bd917f"),
+        (utils.is_big_gpu, "0d1a055e23ec1a90"),
+        (torch._prims.rng_prims.register_run_and_save_rng_state_op, "d4e1807e7ce4b75c"),
+        (torch._prims.rng_prims.register_run_with_rng_state_op, "632ab15dcc0d6554"),
         (InductorChoices.reduction_split_factor, "be356cc6ab5a5f62"),
     ],
 )
@@ -40,11 +44,42 @@ def test_torch_is_what_the_patch_was_written_for(function: Any, digest: str) -> 
     assert source_digest(function) == digest
 
 
+def patched_symbols() -> list[Any]:
+    from torch._C import DispatchKey
+    from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
+
+    return [
+        torch.utils._triton.has_triton,
+        InductorChoices.reduction_split_factor,
+        utils.is_big_gpu,
+        list(utils.GPU_TYPES),
+        run_and_save_rng_state.py_kernels[DispatchKey.BackendSelect],
+        run_with_rng_state.py_kernels[DispatchKey.BackendSelect],
+    ]
+
+
 def test_patches_are_idempotent() -> None:
-    before = (torch.utils._triton.has_triton, InductorChoices.reduction_split_factor, list(utils.GPU_TYPES))
+    before = patched_symbols()
     compat.apply()
     compat.apply()
-    assert before == (torch.utils._triton.has_triton, InductorChoices.reduction_split_factor, utils.GPU_TYPES)
+    assert patched_symbols() == before
+
+
+def test_random_state_operators_of_other_devices_are_torchs() -> None:
+    from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
+
+    x = torch.ones(100)
+    state, first = run_and_save_rng_state(torch.ops.aten.bernoulli.p, x, 0.5)
+    assert torch.equal(run_with_rng_state(state, torch.ops.aten.bernoulli.p, x, 0.5), first)
+    with pytest.raises(AssertionError, match="Backend not supported for meta"):
+        run_and_save_rng_state(torch.ops.aten.bernoulli.p, x.to("meta"), 0.5)
+
+
+def test_is_big_gpu() -> None:
+    """No templates and no warning on gxu; torch's own answer elsewhere."""
+    assert utils.is_big_gpu(torch.device("gxu", 0)) is False
+    original = inspect.unwrap(utils.is_big_gpu)
+    assert utils.is_big_gpu is not original
 
 
 def test_every_module_sees_the_patched_has_triton() -> None:
@@ -87,6 +122,7 @@ import torch, gxu
 from torch.utils._triton import has_triton
 before = has_triton()
 import torch._inductor.compile_fx
+import torch._prims.rng_prims
 import torch.utils._triton as t
 print(before, t.has_triton(), t.has_triton.__wrapped__())
 torch.ones(1, device="gxu")

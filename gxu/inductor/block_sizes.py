@@ -25,16 +25,16 @@ MAX_BLOCK: dict[str, int] = {"X": 1 << 20, "Y": 1 << 20, "Z": 1 << 20, "R0_": 1 
 #: cache lines that one column step touches in the transposed operand (64 bytes each) must survive until the next row.
 TILE_COLUMNS = 256
 
-#: Columns and carried elements of a looped reduction whose reduced dimension is not the contiguous one.
-OUTER_COLUMNS = 128
+#: Fewest columns of a program of a reduction whose reduced dimension is not the contiguous one: four cache lines.
+OUTER_COLUMNS = 64
 
 #: Elements carried through a looped reduction along the contiguous dimension: 32 KiB of fp32, most of an L1 cache.
 INNER_CARRIED = 8192
 
 
-#: Fewest pieces that pay for a second kernel. Inductor asks again about the pieces, which must not be split themselves:
-#: rounding to divisors and to columns leaves at most half as many programs twice over.
-MIN_SPLIT = 5
+#: Gain in programs that pays for a second kernel. Inductor asks again about the pieces, which must not be split
+#: themselves: rounding to divisors leaves them at most a factor of two.
+MIN_SPLIT = 4
 
 
 @dataclass(frozen=True)
@@ -172,16 +172,15 @@ def reduction_split_factor(
 ) -> int:
     """Into how many pieces each output's reduction is cut, so that few outputs still keep every program busy.
 
-    `inner`: the reduced dimension is the contiguous one. A piece has at least `min_elements_per_split` elements, over
-    all the outputs that one program handles. Prefers a divisor of `reduction_numel`, which spares the kernel a mask.
+    `inner`: the reduced dimension is the contiguous one, and a program takes one piece of one output. Otherwise it
+    takes a piece of OUTER_COLUMNS neighbouring outputs. There are as many programs as the device likes, or as have
+    `min_elements_per_split` elements each. Prefers a divisor of `reduction_numel`, which spares the kernel a mask.
     """
-    outputs_per_program = 1 if inner else min(outputs, OUTER_COLUMNS)
-    programs = ceildiv(outputs, outputs_per_program)
-    wanted = limits.max_grid_size // programs
-    affordable = reduction_numel * outputs_per_program // min_elements_per_split
-    split = min(wanted, affordable)
-    if split < MIN_SPLIT:
+    lanes = 1 if inner else OUTER_COLUMNS
+    programs = min(limits.max_grid_size, reduction_numel * outputs // min_elements_per_split)
+    if programs < MIN_SPLIT * ceildiv(outputs, lanes):
         return 1
+    split = min(programs * lanes // outputs, reduction_numel)
     divisors = [s for s in range(split, split // 2, -1) if reduction_numel % s == 0]
     return divisors[0] if divisors else split
 

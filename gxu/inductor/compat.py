@@ -127,9 +127,38 @@ def patch_is_big_gpu() -> None:
     _rebind("is_big_gpu", original, is_big_gpu)
 
 
+def patch_rng_backend_select() -> None:
+    """The random-state operators pick their implementation from a closed table of device types (pytorch#189135).
+
+    Both the dispatcher's table and the tracing implementations, which hold the function in a closure, get one that
+    knows gxu and passes other devices on.
+    """
+    from torch._C import DispatchKey
+    from torch._prims import rng_prims
+    from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
+
+    for operator in (rng_prims.run_and_save_rng_state, rng_prims.run_with_rng_state):
+        original: Any = operator.py_kernels[DispatchKey.BackendSelect]
+        if getattr(original, "_gxu", False):
+            continue
+
+        def select(*args: Any, _operator: Any = operator, _original: Any = original, **kwargs: Any) -> Any:
+            if rng_prims.get_device(args, kwargs) == DEVICE_TYPE:
+                return _operator.py_kernels[DispatchKey.PrivateUse1](*args, **kwargs)
+            return _original(*args, **kwargs)
+
+        select._gxu = True  # type: ignore[attr-defined]
+        operator.py_kernels[DispatchKey.BackendSelect] = select
+        operator._dispatch_cache.clear()
+        for cell in operator.python_key_table[ProxyTorchDispatchMode].__closure__ or ():
+            if cell.cell_contents is original:
+                cell.cell_contents = select
+
+
 def apply() -> None:
     """Applies every patch; a second call does nothing."""
     extend_gpu_types()
     patch_has_triton()
     patch_is_big_gpu()
+    patch_rng_backend_select()
     patch_reduction_split_factor()
