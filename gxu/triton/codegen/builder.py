@@ -41,6 +41,27 @@ class Guard:
         self.results: list[Val] = []
 
 
+class While:
+    """A while loop that is open; see :meth:`Builder.while_loop`."""
+
+    def __init__(self, builder: Builder, label: str, carried: list[Val]) -> None:
+        self.builder = builder
+        self.label = label
+        self.carried = carried
+        self.condition: Val | None = None
+        self.passed: list[Val] = []
+        self.next: list[Val] = []
+        self.next_refs: list[str] = []
+        self.level: Level | None = None
+
+    @contextlib.contextmanager
+    def body(self) -> Iterator[None]:
+        self.builder.push(self.label)
+        yield
+        self.next_refs = [self.builder.scalar(v) for v in self.next]
+        self.level = self.builder.pop()
+
+
 class Builder:
     """State of one LLVM function that is being written."""
 
@@ -294,6 +315,32 @@ class Builder:
     def branch(self, condition: Val) -> Iterator[None]:
         with self.guarded(condition):
             yield
+
+    @contextlib.contextmanager
+    def while_loop(self, carried: Sequence[Val]) -> Iterator[While]:
+        """A loop that decides in its middle: code, ``loop.condition``, then ``with loop.body():`` and ``loop.next``.
+
+        Only scalars are carried. After it, ``loop.passed`` (values of the first part) are valid.
+        """
+        first = [self.scalar(v) for v in carried]
+        label, body_label, exit_label = self.name("while"), self.name("do"), self.name("done")
+        self.push(label)
+        opened = While(self, body_label, [Val(v.elem, "%" + self.name("c"), self.depth) for v in carried])
+        yield opened
+        level = self.pop()
+        parent = self.levels[-1]
+        condition, inner = opened.condition, opened.level
+        assert condition is not None and inner is not None
+        lines = parent.lines
+        lines += [f"  br label %{label}", f"{label}:"]
+        for value, one, other in zip(opened.carried, first, opened.next_refs, strict=True):
+            lines.append(f"  {value.ref} = phi {value.type} [ {one}, %{parent.block} ], [ {other}, %{inner.block} ]")
+        lines += level.lines
+        lines.append(f"  br i1 {self.scalar(condition)}, label %{body_label}, label %{exit_label}")
+        lines += [f"{body_label}:", *inner.lines, f"  br label %{label}", f"{exit_label}:"]
+        parent.block = exit_label
+        for value in opened.passed:
+            value.depth = min(value.depth, self.depth)
 
     def either(
         self, condition: Val, then: Callable[[], Sequence[Val]], otherwise: Callable[[], Sequence[Val]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..analysis.strides import StrideAnalysis
@@ -17,8 +18,9 @@ from ..lowering.walk import Walker
 from . import atomics, integers, memory
 from .assertions import device_assert
 from .builder import Builder
+from .control import CONTROL, CarriedBuffer, flows_into
 from .elementwise import ELEMENTWISE
-from .evaluate import ZERO, Buffer, Evaluator, Progress
+from .evaluate import ZERO, Buffer, Evaluator
 from .nests import NestWriter
 from .target import Target
 from .values import Val, constant
@@ -56,7 +58,6 @@ class KernelWriter:
         self.work = 0
         self.form: list[str] = []
         self.indent = 0
-        self._control: dict[str, Callable[[Op], None]] = {"scf.for": self._for, "scf.if": self._if}
         self._scalar_ops: dict[str, Callable[[Op], None]] = {
             "arith.constant": self._constant,
             "tt.get_program_id": self._program_id,
@@ -90,8 +91,8 @@ class KernelWriter:
         with b.loop("i64", begin, end, constant(1, "i64")) as programs:
             self.program = programs.iv
             self.e.depth_of[self.function.entry] = b.depth
-            self._block(self.function.entry)
-            self._flush()
+            self.block(self.function.entry)
+            self.flush()
         return Kernel(
             self.function.name, self._module(sizes), "\n".join(self.form) + "\n", sizes, self.scratch, self.work
         )
@@ -126,19 +127,19 @@ class KernelWriter:
 
     # -- blocks and segments ------------------------------------------------------------------------------------------
 
-    def _block(self, block: Block) -> None:
+    def block(self, block: Block) -> None:
         current = None
         for op in block.ops:
             segment = self.segments.of[op]
             if current is not None and segment != current:
-                self._flush()
+                self.flush()
             current = segment
             self._op(op)
 
     def _op(self, op: Op) -> None:
-        if op.name in self._control:
-            self._control[op.name](op)
-        elif op.name in ("scf.yield", "tt.return") or op.name in _NOTHING:
+        if op.name in CONTROL:
+            CONTROL[op.name](self, op)
+        elif op.name in ("scf.yield", "scf.condition", "tt.return") or op.name in _NOTHING:
             return
         elif op.name == "tt.dot":
             self._dot(op)
@@ -163,7 +164,7 @@ class KernelWriter:
         for operand in op.operands[:2]:
             if operand not in self.e.buffers:
                 self._keep(op, operand)
-        output = self._accumulates_in(op) or self._allocate(op.result)
+        output = self._accumulates_in(op) or self.allocate(op.result)
         self.pending.append(("dot", op, None, output))
 
     def _accumulates_in(self, op: Op) -> Buffer | None:
@@ -172,23 +173,23 @@ class KernelWriter:
         if terminator is None or terminator.name != "scf.yield" or terminator.parent is not op.parent:
             return None
         state = self.accumulators.get((terminator, terminator.operands.index(op.result)))
-        if state is None or not _flows_into(state.value, op.operands[2]):
+        if state is None or not flows_into(state.value, op.operands[2]):
             return None
         return state.in_place()
 
     def _keep(self, op: Op, value: Value) -> None:
-        buffer = self._allocate(value)
+        buffer = self.allocate(value)
         self.e.buffers[value] = buffer
         self.pending.append(("buffer", op, value, buffer))
 
-    def _allocate(self, value: Value) -> Buffer:
+    def allocate(self, value: Value) -> Buffer:
         """Scratch memory for a tile, at its own offset for the whole kernel."""
         pointer = integers.offset_pointer(self.b, self.scratch_base, constant(self.scratch, "i64"), "i8")
         size = byte_size(value.type.elem) * value.type.numel
         self.scratch += -(-size // _LINE) * _LINE
         return Buffer(pointer, value.type.elem, value.type.shape, self.b.depth)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Plans and writes the roots that wait."""
         if not self.pending:
             return
@@ -205,25 +206,36 @@ class KernelWriter:
                 break
             # A load that a store would overtake is kept in memory, at its own place in the program.
             for load in stale:
-                buffer = self._allocate(load.result)
+                buffer = self.allocate(load.result)
                 self.e.buffers[load.result] = buffer
                 pending.append(("buffer", load, load.result, buffer))
             pending.sort(key=lambda entry: self.segments.order[entry[1]])
         for root in roots:
             if root.kind in FOLDS and root.buffered:
-                root.outputs = [self._allocate(result) for result in root.results]
+                root.outputs = [self.allocate(result) for result in root.results]
         for root in roots:
             carried = self.carried.get(root.outputs[0]) if isinstance(root.outputs[0], Buffer) else None
             if carried is not None and may_overwrite(root, carried.value, roots):
                 root.outputs = [carried.in_place()]
         self._count_work(items, 1)
-        self.form += [("  " * self.indent) + line for line in render(items)]
+        for line in render(items):
+            self.note(line)
         NestWriter(self.e, self.target.vector_bytes).write(items)
         for root in roots:
             if root.kind == "dot" or (root.kind in FOLDS and root.buffered):
                 for result, output in zip(root.results, root.outputs, strict=True):
                     assert isinstance(output, Buffer)
                     self.e.buffers[result] = output
+
+    def note(self, line: str) -> None:
+        """Adds a line to the printed loop form."""
+        self.form.append("  " * self.indent + line)
+
+    @contextlib.contextmanager
+    def indented(self) -> Iterator[None]:
+        self.indent += 1
+        yield
+        self.indent -= 1
 
     def _count_work(self, items: list[Loop | Root], times: int) -> None:
         for item in items:
@@ -281,194 +293,3 @@ class KernelWriter:
     def _unsplat(self, op: Op) -> None:
         source = op.operands[0]
         self.e.scalars[op.result] = self.e.at(source, (ZERO,) * len(source.type.shape))
-
-    # -- control flow -------------------------------------------------------------------------------------------------
-
-    def _for(self, op: Op) -> None:
-        start, end, step = (self.e.scalars[v] for v in op.operands[:3])
-        inits, args = op.operands[3:], op.body.args[1:]
-        carried = [self._carry(op, init, number) for number, init in enumerate(inits)]
-        self._flush()
-        self.form.append("  " * self.indent + f"for {op.body.args[0].name} in {op.operands[0].name}..{op.operands[1].name}:")
-        self.indent += 1
-        kind = op.body.args[0].type.elem
-        with self.b.loop(kind, start, end, step, [v for c in carried for v in c.values]) as loop:
-            self.e.depth_of[op.body] = self.b.depth
-            self.e.scalars[op.body.args[0]] = loop.iv
-            phis = iter(loop.carried)
-            for state, arg in zip(carried, args, strict=True):
-                state.bind(self, arg, [next(phis) for _ in state.values])
-                if isinstance(state, CarriedBuffer):
-                    self.accumulators[op.body.terminator, arg.index - 1] = state
-            self._block(op.body)
-            for state, value in zip(carried, op.body.terminator.operands, strict=True):
-                state.request(self, op.body.terminator, value)
-            self._flush()
-            loop.next = [
-                v
-                for state, value in zip(carried, op.body.terminator.operands, strict=True)
-                for v in state.advance(self, value)
-            ]
-        self.indent -= 1
-        results = iter(loop.results)
-        for state, result in zip(carried, op.results, strict=True):
-            state.bind(self, result, [next(results) for _ in state.values])
-
-    def _carry(self, op: Op, init: Value, number: int) -> Carried:
-        arg, yielded = op.body.args[number + 1], op.body.terminator.operands[number]
-        if not init.type.is_tile:
-            return CarriedScalar(init, [self.e.scalars[init]])
-        steps = _uniform_steps(arg, yielded)
-        if steps is not None and (init in self.e.progress or self.segments.is_index_arithmetic(init)):
-            elem = "i64" if init.type.is_pointer else init.type.elem
-            self.strides.same_as[arg] = self.strides.same_as[op.results[number]] = init
-            return CarriedProgress(init, [constant(0, elem)], steps)
-        buffers = [self._allocate(init), self._allocate(init)]
-        self.pending.append(("buffer", op, init, buffers[0]))
-        return CarriedBuffer(init, [buffer.pointer for buffer in buffers])
-
-    def _if(self, op: Op) -> None:
-        self._flush()
-        condition = self.e.scalars[op.operands[0]]
-        buffers = {result: self._allocate(result) for result in op.results if result.type.is_tile}
-        self.form.append("  " * self.indent + f"if {op.operands[0].name}:")
-
-        def body(number: int) -> list[Val]:
-            blocks = op.regions[number].blocks if number < len(op.regions) else []
-            if not blocks:
-                return []
-            block = blocks[0]
-            self.indent += 1
-            self.e.depth_of[block] = self.b.depth
-            self._block(block)
-            values = []
-            for result, value in zip(op.results, block.terminator.operands, strict=True):
-                if result.type.is_tile:
-                    self.pending.append(("buffer", block.terminator, value, buffers[result]))
-            self._flush()
-            for result, value in zip(op.results, block.terminator.operands, strict=True):
-                if not result.type.is_tile:
-                    values.append(self.e.scalars[value])
-            self.indent -= 1
-            return values
-
-        def otherwise() -> list[Val]:
-            if len(op.regions) > 1 and op.regions[1].blocks:
-                self.form.append("  " * self.indent + "else:")
-            return body(1)
-
-        scalars = iter(self.b.either(condition, lambda: body(0), otherwise))
-        for result in op.results:
-            if result.type.is_tile:
-                buffer = buffers[result]
-                self.e.buffers[result] = Buffer(buffer.pointer, buffer.elem, buffer.shape, self.b.depth)
-            else:
-                self.e.scalars[result] = next(scalars)
-
-
-class Carried:
-    """One value that a loop carries: its LLVM values, and how they are bound and advanced."""
-
-    def __init__(self, init: Value, values: list[Val]) -> None:
-        self.init = init
-        self.values = values
-
-    def bind(self, writer: KernelWriter, value: Value, phis: list[Val]) -> None:
-        """Lets ``value`` (the argument in the body, the result after the loop) stand for ``phis``."""
-        raise NotImplementedError
-
-    def request(self, writer: KernelWriter, terminator: Op, value: Value) -> None:
-        """Adds the roots that compute the next value."""
-
-    def advance(self, writer: KernelWriter, value: Value) -> list[Val]:
-        raise NotImplementedError
-
-
-class CarriedScalar(Carried):
-    def bind(self, writer: KernelWriter, value: Value, phis: list[Val]) -> None:
-        writer.e.scalars[value] = phis[0]
-
-    def advance(self, writer: KernelWriter, value: Value) -> list[Val]:
-        return [writer.e.scalars[value]]
-
-
-class CarriedProgress(Carried):
-    """A tile that only moves by a uniform step (offsets and pointers in loops): carried as one scalar."""
-
-    def __init__(self, init: Value, values: list[Val], steps: list[Value]) -> None:
-        super().__init__(init, values)
-        self.steps = steps
-        self.phi = values[0]
-
-    def bind(self, writer: KernelWriter, value: Value, phis: list[Val]) -> None:
-        self.phi = phis[0]
-        writer.e.progress[value] = Progress(self.init, phis[0])
-
-    def advance(self, writer: KernelWriter, value: Value) -> list[Val]:
-        total = self.phi
-        for step in self.steps:
-            amount = writer.e.at(step, (ZERO,) * len(step.type.shape))
-            if amount.elem != total.elem:
-                amount = integers.extend(writer.b, amount, total.elem, signed=True)
-            total = integers.add(writer.b, total, amount)
-        return [total]
-
-
-class CarriedBuffer(Carried):
-    """A tile in memory: one iteration reads one buffer and fills the other, and they change places.
-
-    Where nothing reads the old value once its successor is written, one buffer does (:meth:`in_place`).
-    """
-
-    def bind(self, writer: KernelWriter, value: Value, phis: list[Val]) -> None:
-        self.value = value
-        self.done = False
-        self.current, self.following = phis
-        kind = value.type
-        self.buffer = Buffer(self.current, kind.elem, kind.shape, writer.b.depth)
-        writer.e.buffers[value] = self.buffer
-
-    def request(self, writer: KernelWriter, terminator: Op, value: Value) -> None:
-        if self.done:
-            return
-        target = Buffer(self.following, value.type.elem, value.type.shape, writer.b.depth)
-        writer.carried[target] = self
-        writer.pending.append(("buffer", terminator, value, target))
-
-    def in_place(self) -> Buffer:
-        """Keeps the next value in the memory of the current one."""
-        self.current, self.following = self.following, self.current
-        self.done = True
-        return self.buffer
-
-    def advance(self, writer: KernelWriter, value: Value) -> list[Val]:
-        return [self.following, self.current]
-
-
-def _flows_into(value: Value, target: Value) -> bool:
-    """Whether ``target`` is ``value`` or computed from it element by element, and nothing else uses ``value``."""
-    while value is not target:
-        if len(value.uses) != 1 or value.uses[0].name not in ELEMENTWISE:
-            return False
-        value = value.uses[0].result
-    return len(value.uses) == 1
-
-
-def _uniform_steps(arg: Value, yielded: Value) -> list[Value] | None:
-    """The uniform tiles that are added to ``arg`` to give ``yielded``, if that is all that happens to it."""
-    steps: list[Value] = []
-    value = yielded
-    while value is not arg:
-        op = value.op
-        if op is None or op.name not in ("tt.addptr", "arith.addi"):
-            return None
-        step = op.operands[1]
-        if step.op is None or step.op.name not in ("tt.splat", "arith.constant") or isinstance(
-            step.op.attrs.get("value"), list
-        ):
-            return None
-        steps.append(step)
-        value = op.operands[0]
-    return steps if arg.type.is_pointer or arg.type.is_integer else None
-
-
