@@ -128,3 +128,18 @@ time.sleep(0.1)
 print("bye", flush=True)
 """
     assert run_script(run_python, library, body) == "bye\nhello from the device\n"
+
+
+def test_closing_the_library_leaves_its_threads_alive(run_python: Callable, library: Path) -> None:
+    body = """
+import _ctypes
+other = abi.Runtime(Path({copy!r}))
+other.gxuInit(0)
+version = other.library.gxuGetVersion
+_ctypes.dlclose(other.library._handle)
+time.sleep(0.2)  # the ticker looks at the streams meanwhile
+number = ctypes.c_int()
+print(version(ctypes.byref(number)), number.value)
+"""
+    copy = Path(shutil.copy(library, library.with_name("closed.so")))
+    assert run_script(run_python, library, body.replace("{copy!r}", repr(str(copy)))) == "0 1000\n"

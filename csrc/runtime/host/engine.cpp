@@ -1,4 +1,5 @@
 // The engine's life: gxuInit, forks, exit.
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include <cstdlib>
@@ -29,6 +30,12 @@ void at_exit() {
   if (engine_state.compare_exchange_strong(expected, EngineState::kDeinitialized)) stop_background_work();
 }
 
+// The engine's threads and handlers run its code until the process ends: dlclose must not unmap it.
+void stay_loaded() {
+  Dl_info info;
+  if (dladdr(&engine_state, &info) != 0) dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
 void initialize() {
   static std::mutex* mutex = new std::mutex;
   std::lock_guard lock(*mutex);
@@ -40,6 +47,7 @@ void initialize() {
     return pthread_atfork(nullptr, nullptr, after_fork_in_child) == 0 && std::atexit(at_exit) == 0;
   }();
   if (!hooks_installed) fail(gxuErrorUnknown, "cannot register the handlers for fork and exit");
+  stay_loaded();
   ticker().start();
   engine_state.store(EngineState::kReady, std::memory_order_release);
 }
