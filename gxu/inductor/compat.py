@@ -137,13 +137,16 @@ def patch_rng_backend_select() -> None:
     from torch._prims import rng_prims
     from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 
-    for operator in (rng_prims.run_and_save_rng_state, rng_prims.run_with_rng_state):
+    # Beside each, the number of arguments (the state, the operator) before the operator's own.
+    for operator, leading in ((rng_prims.run_and_save_rng_state, 1), (rng_prims.run_with_rng_state, 2)):
         original: Any = operator.py_kernels[DispatchKey.BackendSelect]
         if getattr(original, "_gxu", False):
             continue
 
-        def select(*args: Any, _operator: Any = operator, _original: Any = original, **kwargs: Any) -> Any:
-            if rng_prims.get_device(args, kwargs) == DEVICE_TYPE:
+        def select(
+            *args: Any, _operator: Any = operator, _leading: int = leading, _original: Any = original, **kwargs: Any
+        ) -> Any:
+            if rng_prims.get_device(args[_leading:], kwargs) == DEVICE_TYPE:
                 return _operator.py_kernels[DispatchKey.PrivateUse1](*args, **kwargs)
             return _original(*args, **kwargs)
 

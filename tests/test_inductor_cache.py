@@ -1,0 +1,113 @@
+"""Compiled graphs are found again in another process, and only where everything they depend on is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import RunPython
+
+# Compiles a small model and prints the cache counters; IDENTITY stands in for a change of gxu or of its runtime.
+COMPILE = """
+import json, os
+import torch, gxu
+from gxu import _C
+from gxu.inductor import cache_identity
+from torch._dynamo.utils import counters
+
+if "IDENTITY" in os.environ:
+    real = cache_identity.identity()
+    cache_identity.identity = lambda: (*real, os.environ["IDENTITY"])
+torch.manual_seed(0)
+x = torch.randn(64, 384)
+weight = torch.randn(384)
+
+def fn(x, w):
+    return torch.nn.functional.layer_norm(x, (384,), w).softmax(-1), x.sum(0)
+
+wanted = fn(x, weight)
+results = torch.compile(fn, fullgraph=True)(x.to("gxu"), weight.to("gxu"))
+torch.gxu.synchronize()
+difference = max((r.cpu() - w).abs().max().item() for r, w in zip(results, wanted))
+print(json.dumps({
+    "hits": counters["inductor"]["fxgraph_cache_hit"],
+    "misses": counters["inductor"]["fxgraph_cache_miss"],
+    "autograd_hits": counters["aot_autograd"]["autograd_cache_hit"],
+    "launches": _C.launch_count(),
+    "difference": difference,
+}))
+"""
+
+
+@pytest.fixture
+def compile_in_process(run_python: RunPython, tmp_path: Path) -> Any:
+    def run(**env: str) -> dict[str, Any]:
+        caches = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "TRITON_CACHE_DIR": None}
+        done = run_python("-c", COMPILE, env={**caches, "TORCH_WARM_POOL": "0", **env})
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout.splitlines()[-1])
+        assert result["difference"] < 1e-4
+        assert result["launches"] == 2
+        return result
+
+    return run
+
+
+def test_second_process_hits(compile_in_process: Any) -> None:
+    first, second = compile_in_process(), compile_in_process()
+    assert (first["hits"], first["misses"]) == (0, 1)
+    assert second["misses"] == 0
+    assert second["hits"] + second["autograd_hits"] >= 1
+
+
+def test_another_identity_misses(compile_in_process: Any) -> None:
+    compile_in_process()
+    changed = compile_in_process(IDENTITY="another runtime")
+    assert (changed["hits"], changed["autograd_hits"], changed["misses"]) == (0, 0, 1)
+    # And it is cached in its own right.
+    again = compile_in_process(IDENTITY="another runtime")
+    assert again["misses"] == 0
+
+
+def test_another_configuration_misses(compile_in_process: Any) -> None:
+    compile_in_process()
+    changed = compile_in_process(GXU_MIN_ELEMENTS_PER_PROGRAM="1024")
+    assert (changed["hits"], changed["autograd_hits"], changed["misses"]) == (0, 0, 1)
+
+
+def test_identity_covers_sources_runtime_and_processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import shutil
+
+    import gxu
+    from gxu import _C
+    from gxu.inductor import cache_identity
+
+    uncached = cache_identity.identity.__wrapped__
+    reference = uncached()
+    assert uncached() == reference
+
+    library = tmp_path / "libgxu_runtime_other.so"
+    library.write_bytes(b"another library")
+    monkeypatch.setenv("GXU_RUNTIME", str(library))
+    assert uncached() != reference
+    library.write_bytes(b"its next version")
+    other = uncached()
+    library.unlink()
+    assert len({reference, other, uncached()}) == 3
+    monkeypatch.delenv("GXU_RUNTIME")
+
+    copy = tmp_path / "gxu"
+    shutil.copytree(Path(gxu.__file__).parent, copy, ignore=shutil.ignore_patterns("*.so", "__pycache__", "lib"))
+    monkeypatch.setattr(gxu, "__file__", str(copy / "__init__.py"))
+    assert uncached() == reference
+    with (copy / "triton" / "compiler.py").open("a") as source:
+        source.write("# changed\n")
+    assert uncached() != reference
+    monkeypatch.undo()
+
+    monkeypatch.setattr(cache_identity, "_processor", lambda: "another processor")
+    assert uncached() != reference
+    monkeypatch.undo()
+    assert any(str(_C.ABI_VERSION) in part for part in reference)
