@@ -120,14 +120,13 @@ Activity Stream::tick() {
   const uint64_t enqueued = enqueued_.load(std::memory_order_seq_cst);
   const uint64_t completed = completed_.load(std::memory_order_acquire);
   const bool pending = completed < enqueued;
-  const bool used = enqueued != ticked_enqueued_;
-  if (pending && ticked_pending_ && completed == ticked_completed_ && !executing_.load(std::memory_order_relaxed)) {
-    wake_executor();
-  }
+  const bool used = enqueued != ticked_enqueued_ || pending;
+  const bool stuck = pending && completed == ticked_completed_ && !executing_.load(std::memory_order_relaxed);
+  if (stuck && ticked_pending_) wake_executor();
   ticked_enqueued_ = enqueued;
   ticked_completed_ = completed;
   ticked_pending_ = pending;
-  if (pending) return Activity::kPending;
+  if (stuck) return Activity::kStuck;
   return used ? Activity::kUsed : Activity::kNone;
 }
 

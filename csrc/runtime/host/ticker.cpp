@@ -12,8 +12,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// The pause between ticks while there is work to do, and the longest one while others do all of it: the ticker then
-// only takes time from them.
+// The pause between ticks while there is work that nobody does, and the longest one while others do it all: the ticker
+// then only takes time from them.
 constexpr std::chrono::microseconds kTick = 500us;
 constexpr std::chrono::microseconds kLazyTick = 2000us;
 // How long the ticker stays awake without activity: waking it costs the enqueuer a system call.
@@ -41,7 +41,7 @@ void Ticker::main() {
   for (;;) {
     const Activity activity = tick_all();
     const auto now = std::chrono::steady_clock::now();
-    pause = activity == Activity::kPending ? kTick : std::min(2 * pause, kLazyTick);
+    pause = activity == Activity::kStuck ? kTick : std::min(2 * pause, kLazyTick);
     if (activity != Activity::kNone) {
       last_activity = now;
     } else if (now - last_activity > kLinger) {

@@ -1,8 +1,8 @@
 // Progress for work that nobody waits for.
 //
-// One thread looks at all streams every half millisecond while some have work to do, less often while others only come
-// and go, and parks when there was no activity for a while. It never executes work itself: it wakes the executor
-// thread of a stream whose oldest record has waited for a whole tick.
+// One thread looks at all streams: every half millisecond while one has work that nobody does, less often while
+// others do it all, and not at all (it parks) when there was no activity for a while. It never executes work itself: it
+// wakes the executor thread of a stream whose oldest record has waited for a whole tick.
 #pragma once
 
 #include <atomic>
@@ -13,9 +13,9 @@ namespace gxu::host {
 
 // What a tick found, in order of weight.
 enum class Activity {
-  kNone,     // nothing happened since the last tick
-  kUsed,     // work came, and was done by threads that wait for it
-  kPending,  // there is work to do
+  kNone,   // nothing happened since the last tick
+  kUsed,   // work came, was done, or is being done
+  kStuck,  // there is work to do and nobody does it
 };
 
 class Ticker {
