@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import RunPython
+from conftest import ROOT, RunPython
 
 VARIANTS = {"cpu_eager", "cpu_compiled", "gxu_eager", "gxu_compiled"}
 KEYS = {"max_abs_diff", "kernels_generated", "kernels_launched", "compile_s", "latency_ms"}
@@ -57,3 +57,12 @@ def test_minilm_finds_the_nearest_sentence(run_python: RunPython, tmp_path: Path
     assert figures["kernels_generated"] >= 6, "six layers need more than one kernel each"
     assert re.search(r"My bike's wheel has lost its air\.\s+The bicycle has a flat tyre\.", result.stdout)
     assert re.search(r"A sleeping cat\.\s+The cat sleeps on the sofa\.", result.stdout)
+
+
+@pytest.mark.slow
+def test_mlp_example_learns(run_python: RunPython) -> None:
+    result = run_python(str(ROOT / "examples" / "mlp.py"))
+    assert result.returncode == 0, result.stderr
+    losses = [float(value) for value in re.findall(r"loss ([0-9.]+)", result.stdout)]
+    assert len(losses) == 4
+    assert losses[-1] < 0.8 * losses[0]
