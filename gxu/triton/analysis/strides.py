@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..ir.module import Op, Value, constant_of
-from ..ir.types import byte_size
+from ..ir.types import BITS, Type, byte_size
 
 VARIES: Final = None
 SYMBOLIC: Final = "symbolic"
@@ -51,7 +51,7 @@ class StrideAnalysis:
             strides = self.of(op.operands[0])
         else:
             strides = self._elementwise(op, rank)
-        return tuple(0 if size == 1 else s for s, size in zip(strides, value.type.shape, strict=True))
+        return tuple(_bounded(s, size, value.type) for s, size in zip(strides, value.type.shape, strict=True))
 
     def _linear(self, op: Op) -> tuple[Stride, ...]:
         scale = byte_size(op.result.type.pointee) if op.name == "tt.addptr" else 1
@@ -65,6 +65,17 @@ class StrideAnalysis:
         if op.regions or len(operands) != len(op.operands):
             return _varying(op.result)
         return tuple(0 if all(self.of(v)[d] == 0 for v in operands) else VARIES for d in range(rank))
+
+
+def _bounded(stride: Stride, size: int, kind: Type) -> Stride:
+    """A stride that makes an integer wrap within the tile is none; narrow integers wrap wherever they start."""
+    if size == 1 or stride == 0:
+        return 0
+    if kind.is_integer and isinstance(stride, int):
+        bits = BITS[kind.elem]
+        if bits < 32 or abs(stride) * size >= 1 << (bits - 1):
+            return VARIES
+    return stride
 
 
 def _varying(value: Value) -> tuple[Stride, ...]:

@@ -95,8 +95,7 @@ class Builder:
     def emit(
         self, elem: str, expression: str, depth: int, lanes: int = 1, *, multiple: int = 1, nonneg: bool = False
     ) -> Val:
-        ref = "%" + self.name()
-        self.line(f"{ref} = {expression}", depth)
+        ref = self.define(expression, depth)
         return Val(elem, ref, depth, lanes, multiple=multiple, nonneg=nonneg)
 
     def call(self, function: str, elem: str, arguments: Sequence[Val], lanes: int, depth: int | None = None) -> Val:
@@ -251,6 +250,8 @@ class Builder:
         self.push(label)
         divisor = min(start.multiple, step.multiple)
         iv = Val(elem, "%" + self.name("i"), self.depth, multiple=divisor, nonneg=nonneg and start.nonneg)
+        if isinstance(end.bound, int) and iv.nonneg:
+            iv.bound = max(0, end.bound - 1)
         opened = Loop(iv, [Val(v.elem, "%" + self.name("c"), self.depth, v.lanes) for v in carried])
         yield opened
         following = [

@@ -63,7 +63,7 @@ def _float_instruction(opcode: str) -> Lowering:
 def _integer_instruction(opcode: str) -> Lowering:
     def lower(b: Builder, op: Op, args: list[Val]) -> Val:
         result = b.binary(opcode, args[0], args[1])
-        result.nonneg = args[0].nonneg
+        result.nonneg, result.bound = args[0].nonneg, args[0].bound
         return result
 
     return lower
@@ -151,8 +151,6 @@ def _truncate(b: Builder, op: Op, args: list[Val]) -> Val:
 
 def _index_cast(b: Builder, op: Op, args: list[Val]) -> Val:
     elem = op.result.type.elem
-    if BITS[elem] == BITS[args[0].elem]:
-        return args[0]
     if BITS[elem] < BITS[args[0].elem]:
         return integers.truncate(b, args[0], elem)
     return integers.extend(b, args[0], elem, signed=True)

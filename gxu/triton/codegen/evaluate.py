@@ -251,18 +251,17 @@ class Evaluator:
 
     # -- bounds -------------------------------------------------------------------------------------------------------
 
-    def trip_count(self, atom: Value, index: Callable[[Value], Index], size: int) -> Val:
-        """How many indices from 0 satisfy ``start + step * index < bound``, between 0 and ``size``.
+    def room(self, atom: Value, index: Index) -> Val:
+        """bound - start of a comparison ``start + step * i < bound`` (bound - start + 1 where it is ``<=``), as i64.
 
-        ``index`` gives the position at which a side of the comparison has its first index along the loop's axis.
+        ``index`` is the position of the comparison's first element along the loop's axis.
         """
         sides = bound_sides(atom.op)
         assert sides is not None
         first, bound, inclusive = sides
-        position = index(first)
-        start, end = self.at(first, position), self.at(bound, position)
+        start, end = (integers.extend(self.b, self.at(side, index), "i64", signed=True) for side in (first, bound))
         if inclusive:
-            end = integers.add(self.b, end, constant(1, end.elem))
+            end = integers.add(self.b, end, constant(1, "i64"))
         return integers.sub(self.b, end, start)
 
 

@@ -1,7 +1,8 @@
 """Integer and pointer arithmetic that keeps progressions symbolic.
 
-Triton's index arithmetic is assumed not to overflow (as Triton's own axis analysis assumes): ``base + lane * stride`` stays
-a progression through additions, multiplications by uniform values, and extensions.
+``base + lane * stride`` is exact modulo the width of its type, whatever overflows: additions, multiplications by uniform values and
+truncations keep it. What looks at the value itself (extensions, divisions, comparisons) needs to know that no lane wraps. That is
+known from bounds, or assumed of 32- and 64-bit indices that take small steps, as Triton's own axis analysis assumes.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ from .builder import Builder
 from .values import LLVM_TYPE, Val, constant, divisor_of
 
 _MAX_MULTIPLE = 1 << 20
+# An index of unknown bound is taken to stay in range when it grows by less than this, in lanes or by a factor.
+_SMALL = 1 << 20
 
 
 def progression(b: Builder, base: Val, stride: int) -> Val:
     """``base + lane * stride`` in the open vector loop; stride 0 (or no open vector loop) is the scalar itself."""
     if stride == 0 or b.lanes == 1:
         return base
+    if base.elem == "ptr":
+        return Val("ptr", None, base.depth, b.lanes, base=base, stride=stride)
+    span = stride * (b.lanes - 1)
+    nonneg, bound = _range(base.elem, base.nonneg and stride > 0, None if base.bound is None else base.bound + span, span)
     return Val(
         base.elem,
         None,
@@ -25,8 +32,23 @@ def progression(b: Builder, base: Val, stride: int) -> Val:
         base=base,
         stride=stride,
         multiple=base.multiple,
-        nonneg=base.nonneg and stride > 0,
+        nonneg=nonneg,
+        bound=bound,
     )
+
+
+def _range(elem: str, nonneg: bool, bound: int | None, growth: int) -> tuple[bool, int | None]:
+    """(nonneg, bound) of a result whose bound was computed without wrapping; ``growth`` is what an unknown one grew by."""
+    if not nonneg:
+        return False, None
+    if bound is None:
+        return BITS[elem] >= 32 and abs(growth) < _SMALL, None
+    return (True, bound) if bound < 1 << (BITS[elem] - 1) else (False, None)
+
+
+def _keeps_order(x: Val) -> bool:
+    """Whether the lanes of a progression can be taken not to wrap."""
+    return x.nonneg or (BITS[x.elem] >= 32 and abs(x.stride) * x.lanes < _SMALL)
 
 
 def _parts(value: Val) -> tuple[Val, int] | None:
@@ -42,14 +64,28 @@ def _wrap(number: int, elem: str) -> int:
     return result
 
 
-def _scalar(b: Builder, opcode: str, x: Val, y: Val, multiple: int, nonneg: bool) -> Val:
-    depth = max(x.depth, y.depth)
-    return b.emit(
-        x.elem,
-        f"{opcode} {LLVM_TYPE[x.elem]} {b.scalar(x)}, {b.scalar(y)}",
-        depth,
-        multiple=min(multiple, _MAX_MULTIPLE),
-        nonneg=nonneg,
+def _scalar(b: Builder, opcode: str, x: Val, y: Val, multiple: int) -> Val:
+    text = f"{opcode} {LLVM_TYPE[x.elem]} {b.scalar(x)}, {b.scalar(y)}"
+    return b.emit(x.elem, text, max(x.depth, y.depth), multiple=min(multiple, _MAX_MULTIPLE))
+
+
+def _ranged(result: Val, nonneg: bool, bound: int | None, growth: int = 0) -> Val:
+    result.nonneg, result.bound = _range(result.elem, nonneg, bound, growth)
+    return result
+
+
+def _known_sum(x: Val, y: Val) -> int | None:
+    return None if x.bound is None or y.bound is None else x.bound + y.bound
+
+
+def _known_product(x: Val, y: Val) -> int | None:
+    return None if x.bound is None or y.bound is None else x.bound * y.bound
+
+
+def _factor(x: Val, y: Val) -> int:
+    """By how much a product may outgrow an index: the factor whose bound is known."""
+    return min(x.bound if x.bound is not None else 0, y.bound if y.bound is not None else 0) or max(
+        x.bound or 0, y.bound or 0
     )
 
 
@@ -63,9 +99,8 @@ def add(b: Builder, x: Val, y: Val) -> Val:
     px, py = _parts(x), _parts(y)
     if px and py and (px[1] or py[1]):
         return progression(b, add(b, px[0], py[0]), px[1] + py[1])
-    if px and py:
-        return _scalar(b, "add", x, y, min(x.multiple, y.multiple), x.nonneg and y.nonneg)
-    return _flagged(b.binary("add", x, y), x.nonneg and y.nonneg)
+    result = _scalar(b, "add", x, y, min(x.multiple, y.multiple)) if px and py else b.binary("add", x, y)
+    return _ranged(result, x.nonneg and y.nonneg, _known_sum(x, y))
 
 
 def sub(b: Builder, x: Val, y: Val) -> Val:
@@ -77,7 +112,7 @@ def sub(b: Builder, x: Val, y: Val) -> Val:
     if px and py and (px[1] or py[1]):
         return progression(b, sub(b, px[0], py[0]), px[1] - py[1])
     if px and py:
-        return _scalar(b, "sub", x, y, min(x.multiple, y.multiple), False)
+        return _scalar(b, "sub", x, y, min(x.multiple, y.multiple))
     return b.binary("sub", x, y)
 
 
@@ -91,9 +126,9 @@ def mul(b: Builder, x: Val, y: Val) -> Val:
             return constant(0, x.elem)
         if isinstance(one.const, int) and other.base is not None:
             return progression(b, mul(b, other.base, one), _wrap(other.stride * one.const, x.elem))
-    if x.lanes == 1 and y.lanes == 1:
-        return _scalar(b, "mul", x, y, x.multiple * y.multiple, x.nonneg and y.nonneg)
-    return _flagged(b.binary("mul", x, y), x.nonneg and y.nonneg)
+    both_scalar = x.lanes == 1 and y.lanes == 1
+    result = _scalar(b, "mul", x, y, x.multiple * y.multiple) if both_scalar else b.binary("mul", x, y)
+    return _ranged(result, x.nonneg and y.nonneg, _known_product(x, y), _factor(x, y))
 
 
 def shl(b: Builder, x: Val, y: Val) -> Val:
@@ -132,7 +167,9 @@ def divide(b: Builder, opcode: str, x: Val, y: Val, *, wraps: bool = True) -> Va
         result.multiple = min(x.multiple, power)
     elif divisor == power:
         result.multiple = max(1, x.multiple // divisor)
-    return _flagged(result, x.nonneg)
+    if remainder:
+        return _ranged(result, x.nonneg, divisor - 1)
+    return _ranged(result, x.nonneg, None if x.bound is None else x.bound // divisor)
 
 
 def stays_between(base: Val, divisor: int, block: int) -> bool:
@@ -183,11 +220,15 @@ def bitwise(b: Builder, opcode: str, x: Val, y: Val) -> Val:
         elif opcode == "or" and one.const == ones:
             return one
     nonneg = (x.nonneg or y.nonneg) if opcode == "and" else (x.nonneg and y.nonneg)
-    return _flagged(b.binary(opcode, x, y), nonneg)
+    result = b.binary(opcode, x, y)
+    result.nonneg = nonneg
+    return result
 
 
 def extend(b: Builder, x: Val, elem: str, *, signed: bool) -> Val:
     """``sext`` or ``zext``; of a boolean, too."""
+    if x.elem == elem:
+        return x
     if isinstance(x.const, int):
         number = x.const
         if not signed:
@@ -195,15 +236,18 @@ def extend(b: Builder, x: Val, elem: str, *, signed: bool) -> Val:
         elif x.elem == "i1":
             number = -number
         return constant(number, elem)
-    if x.base is not None and (signed or x.nonneg):
+    if x.base is not None and (x.nonneg or (signed and _keeps_order(x))):
         return progression(b, extend(b, x.base, elem, signed=signed), x.stride)
     opcode = "sext" if signed and not (x.nonneg and x.elem != "i1") else "zext"
     result = b.cast(opcode, x, elem)
     result.multiple = x.multiple
-    return _flagged(result, opcode == "zext")
+    bound = x.bound if x.nonneg else (1 << BITS[x.elem]) - 1
+    return _ranged(result, opcode == "zext", bound)
 
 
 def truncate(b: Builder, x: Val, elem: str) -> Val:
+    if x.elem == elem:
+        return x
     if isinstance(x.const, int):
         return constant(x.const, elem)
     if x.base is not None and elem != "i1":
@@ -211,8 +255,8 @@ def truncate(b: Builder, x: Val, elem: str) -> Val:
     result = b.cast("trunc", x, elem)
     if elem != "i1":
         result.multiple = min(x.multiple, 1 << (BITS[elem] - 1))
-        # Offsets are computed in 64 bits and narrowed where the frontend knows that they fit.
-        result.nonneg = x.nonneg
+        if x.bound is not None:
+            _ranged(result, x.nonneg, x.bound)
     return result
 
 
@@ -231,8 +275,9 @@ def compare(b: Builder, predicate: int, x: Val, y: Val) -> Val:
     """``arith.cmpi`` with MLIR's predicate numbers."""
     if predicate < 6 and isinstance(x.const, int) and isinstance(y.const, int):
         return constant(int(_FOLD[predicate](x.const, y.const)), "i1")
-    if x.base is not None and y.base is not None and x.stride == y.stride and predicate < 6:
-        x, y = x.base, y.base
+    if x.base is not None and y.base is not None and x.stride == y.stride:
+        if predicate < 2 or (predicate < 6 and _keeps_order(x) and _keeps_order(y)):
+            x, y = x.base, y.base
     return b.compare(f"icmp {_PREDICATES[predicate]}", x, y)
 
 
@@ -240,7 +285,7 @@ def offset_pointer(b: Builder, pointer: Val, offset: Val, pointee: str) -> Val:
     """``tt.addptr``: offsets count elements of ``pointee``; progressions of pointers count bytes."""
     size = byte_size(pointee)
     pp, po = _parts(pointer), _parts(offset)
-    if pp and po:
+    if pp and po and (offset.base is None or _keeps_order(offset)):
         base, start = pp[0], po[0]
         if start.const != 0:
             depth = max(base.depth, start.depth)
@@ -254,8 +299,3 @@ def offset_pointer(b: Builder, pointer: Val, offset: Val, pointee: str) -> Val:
     return b.emit(
         "ptr", f"getelementptr {kind}, {pointers}, <{lanes} x {LLVM_TYPE[offset.elem]}> {offsets}", depth, lanes
     )
-
-
-def _flagged(value: Val, nonneg: bool) -> Val:
-    value.nonneg = nonneg
-    return value

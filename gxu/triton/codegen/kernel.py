@@ -221,11 +221,6 @@ class KernelWriter:
         for line in render(items):
             self.note(line)
         NestWriter(self.e, self.target.vector_bytes).write(items)
-        for root in roots:
-            if root.kind == "dot" or (root.kind in FOLDS and root.buffered):
-                for result, output in zip(root.results, root.outputs, strict=True):
-                    assert isinstance(output, Buffer)
-                    self.e.buffers[result] = output
 
     def note(self, line: str) -> None:
         """Adds a line to the printed loop form."""

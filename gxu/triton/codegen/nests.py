@@ -8,7 +8,7 @@ from ..analysis.effects import same_memory
 from ..errors import UnsupportedError
 from ..ir.module import Op
 from ..lowering.loops import FOLDS, Atom, Axis, Dim, Loop, Root, Wrap
-from ..lowering.walk import identity_of
+from ..lowering.walk import IGNORES_NAN, identity_of
 from . import atomics, dot, integers, memory
 from .assertions import device_assert
 from .evaluate import ZERO, Buffer, Evaluator, Index
@@ -44,6 +44,7 @@ class NestWriter:
                 output = item.outputs[0]
                 assert isinstance(output, Buffer)
                 dot.write(self.e, item.op, output, self.vector_bytes)
+                self.e.buffers[item.op.result] = output
             elif item.kind == "assert":
                 self._assert(item)
             else:
@@ -115,13 +116,9 @@ class NestWriter:
         index = self._index(atom.dims)  # the loop's own axis is not open: it reads index 0
         if outer is not None:
             self.position[axis] = outer
-        lanes, self.b.lanes = self.b.lanes, self.b.lanes
-        count = self.e.trip_count(atom.value, lambda _: index, axis.size)
-        self.b.lanes = lanes
+        room = self.e.room(atom.value, index)
         step = self._step(atom)
-        if step != 1:
-            count = integers.ceil_divide(self.b, count, step)
-        return count
+        return room if step == 1 else integers.ceil_divide(self.b, room, step)
 
     def _step(self, atom: Atom) -> int:
         assert atom.value.op is not None
@@ -135,15 +132,15 @@ class NestWriter:
         return strides[0]
 
     def _smaller(self, trip: Val, count: Val) -> Val:
-        """min(trip, count), clipped at 0, as i32; computed in the width of ``count``."""
-        limit = integers.extend(self.b, trip, count.elem, signed=True) if count.elem == "i64" else trip
+        """min(trip, count), clipped at 0, as i32; ``count`` is i64, so that no bound overflows."""
+        limit = integers.extend(self.b, trip, "i64", signed=True)
         if isinstance(count.const, int) and isinstance(limit.const, int):
             return constant(max(0, min(count.const, limit.const)), _I32)
         smaller = self.b.select(self.b.compare("icmp slt", count, limit), count, limit)
-        zero = constant(0, count.elem)
+        zero = constant(0, "i64")
         result = self.b.select(self.b.compare("icmp sgt", smaller, zero), smaller, zero)
-        result = integers.truncate(self.b, result, _I32) if count.elem == "i64" else result
-        result.nonneg = True
+        result = integers.truncate(self.b, result, _I32)
+        result.nonneg, result.bound = True, limit.bound
         return result
 
     def _loop(self, loop: Loop) -> None:
@@ -224,7 +221,7 @@ class NestWriter:
         count = integers.sub(self.b, end, start)
         whole = integers.bitwise(self.b, "and", count, constant(-lanes, _I32))
         if whole.const is None:
-            whole.multiple, whole.nonneg = lanes, True
+            whole.multiple, whole.nonneg, whole.bound = lanes, True, loop.axis.size
         main_end = integers.add(self.b, start, whole)
         if whole.const == lanes:
             # One full vector: no loop.
@@ -295,6 +292,8 @@ class NestWriter:
             identity = identity_of(root.op) if root.kind == "reduce" else None
             for operand in root.op.operands:
                 elem = operand.type.elem
+                if identity is not None and not loop.clamps and root.op.body.ops[0].name in IGNORES_NAN:
+                    identity = float("nan")
                 number = constant(0 if identity is None else identity, elem)
                 # Vectors when the reduction runs inside, or along, a vector loop.
                 if self.b.lanes > 1 and (loop.lanes > 1 or self._varies_by_lane(root)):
@@ -344,6 +343,10 @@ class NestWriter:
             self.e.bind(result, tuple(index), value)
             if root.buffered:
                 self._keep(root, number, index, value)
+                # Other loops read it there; inside this one the binding is found first.
+                output = root.outputs[number]
+                assert isinstance(output, Buffer)
+                self.e.buffers[result] = output
 
     def _fold_nothing(self, root: Root) -> None:
         """A reduction or scan over a dimension of size one: its result is its operand."""

@@ -37,10 +37,10 @@ class Val:
     ``elem`` is a key of ``BITS``; ``lanes`` is 1 for a scalar, else the width of the vector loop; ``depth`` is the level that
     defines it. A constant has ``const``; a progression has ``base`` (a scalar Val) and ``stride`` (elements; bytes for
     pointers), and no ``ref`` until a vector is asked for. ``multiple`` is a known divisor of a scalar integer (of the base of
-    a progression), ``nonneg`` says that no lane is negative.
+    a progression), ``nonneg`` says that no lane is negative, and ``bound`` is then the largest value, where known.
     """
 
-    __slots__ = ("base", "const", "depth", "elem", "lanes", "multiple", "nonneg", "ref", "stride", "uid", "wide")
+    __slots__ = ("base", "bound", "const", "depth", "elem", "lanes", "multiple", "nonneg", "ref", "stride", "uid", "wide")
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Val:
         stride: int = 0,
         multiple: int = 1,
         nonneg: bool = False,
+        bound: int | None = None,
     ) -> None:
         self.elem = elem
         self.ref = ref
@@ -63,6 +64,7 @@ class Val:
         self.stride = stride
         self.multiple = multiple
         self.nonneg = nonneg
+        self.bound = bound
         self.uid = next(_uids)
         self.wide: dict[int, str] = {}
 
@@ -91,7 +93,10 @@ def constant(number: int | float, elem: str) -> Val:
         return Val(elem, "true" if wrapped else "false", 0, const=wrapped, nonneg=True)
     if wrapped >> (bits - 1):
         wrapped -= 1 << bits
-    return Val(elem, str(wrapped), 0, const=wrapped, multiple=divisor_of(wrapped), nonneg=wrapped >= 0)
+    bound = wrapped if wrapped >= 0 else None
+    return Val(
+        elem, str(wrapped), 0, const=wrapped, multiple=divisor_of(wrapped), nonneg=wrapped >= 0, bound=bound
+    )
 
 
 def divisor_of(number: int) -> int:

@@ -37,6 +37,10 @@ IDENTITIES: dict[str, Callable[[str], float | int]] = {
 }
 
 
+# For these a NaN changes nothing either, and it is the result where there is nothing else.
+IGNORES_NAN = {"arith.maxnumf", "arith.minnumf"}
+
+
 def view_dims(op: Op, dims: Dims) -> Dims:
     """Dimensions of a view's operand when the view is read at ``dims``."""
     source = op.operands[0].type.shape
@@ -112,6 +116,12 @@ class Walker:
                 continue
             if op.name in VIEWS:
                 stack.append((op.operands[0], view_dims(op, dims), False))
+                continue
+            if op.name == "tt.join":
+                stack += [(operand, dims[:-1], False) for operand in op.operands]
+                continue
+            if op.name == "tt.split":
+                stack.append((op.operands[0], (*dims, COMPLEX), False))
                 continue
             if op.name == "tt.load":
                 root.loads.setdefault(op, []).append(dims)
