@@ -1,4 +1,4 @@
-"""Device arguments and the current device."""
+"""Device arguments and the current device. Class names are torch.cuda's."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _DeviceGuard:
         _C.maybe_exchange_device(self.prev_idx)
 
 
-class device:  # torch.cuda's name
+class device:  # noqa: N801
     """Context manager that makes `device` the current one; does nothing where it is None or negative."""
 
     def __init__(self, device: DeviceLike) -> None:
@@ -62,7 +62,7 @@ class device:  # torch.cuda's name
         _C.maybe_exchange_device(self.prev_idx)
 
 
-class device_of(device):  # torch.cuda's name
+class device_of(device):  # noqa: N801
     """Context manager that makes the device of a tensor or storage current; does nothing where that is not a gxu."""
 
     def __init__(self, obj: Any) -> None:

@@ -19,4 +19,6 @@ def check_torch_version(found: str) -> None:
     first, end = SUPPORTED_TORCH
     if match is None or not first <= (int(match[1]), int(match[2])) < end:
         wanted = f">={first[0]}.{first[1]},<{end[0]}.{end[1]}"
-        raise ImportError(f"torch-gxu {__version__} needs torch {wanted}, but found torch {found}; install another of the two.")
+        raise ImportError(
+            f"torch-gxu {__version__} needs torch {wanted}, but found torch {found}; install another of the two."
+        )

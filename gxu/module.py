@@ -17,11 +17,13 @@ from gxu import _C, device_properties
 from gxu import random as _random
 from gxu._device import (
     DeviceLike,
-    _DeviceGuard,
     device,
     device_of,
     get_device_index,
     set_device,
+)
+from gxu._device import (
+    _DeviceGuard as _DeviceGuard,
 )
 from gxu.amp import get_amp_supported_dtype, is_autocast_available
 from gxu.device_properties import DeviceProperties
@@ -155,8 +157,8 @@ def _lazy_init() -> None:
 def _let_autograd_threads_finish() -> None:
     """Gives autograd's thread of the device the GIL once more before the interpreter goes.
 
-    `backward` returns before that thread has dropped the last references to Python objects. Where the interpreter is being
-    finalized at that moment, CPython ends the thread from within a destructor, and the process aborts.
+    `backward` returns before that thread has dropped its last references to Python objects. Where the interpreter is
+    being finalized at that moment, CPython ends the thread from within a destructor, and the process aborts.
     """
     time.sleep(0.002)
 

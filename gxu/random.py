@@ -9,8 +9,8 @@ import torch
 from gxu import _C
 from gxu._device import DeviceLike, get_device_index
 
-#: Seed for the generators that do not exist yet, from manual_seed before the first use of a device: by device index, None
-#: for all of them.
+#: Seeds for the generators that do not exist yet, from manual_seed before the first use of a device: by device index,
+#: None for all of them.
 _pending_seeds: dict[int | None, int] = {}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -40,7 +40,7 @@ class ExternalStream(Stream):
     """
 
     def __new__(cls, stream_ptr: int, device: DeviceLike = None, **kwargs: Any) -> ExternalStream:
-        return super().__new__(cls, **_stream_data(stream_ptr, get_device_index(device)))
+        return cast(ExternalStream, super().__new__(cls, **_stream_data(stream_ptr, get_device_index(device))))
 
 
 class Event(torch.Event):

@@ -11,8 +11,8 @@ PACKAGE = Path(gxu.__file__).parent
 HOST_ENGINE = PACKAGE / "lib" / "libgxu_runtime_host.so"
 HEADER_FOLDER = PACKAGE / "include"
 
-#: Says that no other device reaches the device's memory. It needs the real function, which a library that depends on the
-#: host engine finds by name among its dependencies.
+#: Says that no other device reaches the device's memory. It needs the real function, which it finds by name in the host
+#: engine, its dependency.
 NO_DELEGATE = """
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -98,7 +98,7 @@ def test_device_index_out_of_range(index: int) -> None:
 def test_device_of_another_type() -> None:
     with pytest.raises(ValueError, match="Expected a gxu device, but got: cpu"):
         torch.gxu.set_device("cpu")
-    with pytest.raises(ValueError, match="expected a torch.device, a string or an integer"):
+    with pytest.raises(ValueError, match=r"expected a torch\.device, a string or an integer"):
         torch.gxu.synchronize(1.5)
 
 
@@ -132,6 +132,10 @@ def test_cpu_scalars_mix_with_device_tensors() -> None:
     assert (torch.arange(4, device="gxu")[torch.tensor([1, 3])]).tolist() == [1, 3]
 
 
+FORKED = (
+    "Cannot re-initialize GXU in forked subprocess. To use GXU with multiprocessing, you must use the 'spawn' start "
+    "method"
+)
 FORK = """
 import os, torch
 print(torch.gxu.device_count())
@@ -162,10 +166,7 @@ def test_use_in_a_forked_child(run_python: RunPython) -> None:
     count, in_bad_fork, child_count, *messages = result.stdout.splitlines()
     assert in_bad_fork == "True"
     assert child_count == count
-    assert messages == [
-        "Cannot re-initialize GXU in forked subprocess. To use GXU with multiprocessing, you must use the 'spawn' start "
-        "method"
-    ] * 5
+    assert messages == [FORKED] * 5
 
 
 def test_fork_before_the_first_use(run_python: RunPython) -> None:
@@ -183,7 +184,9 @@ assert torch.ones(2, device="gxu").tolist() == [1, 1]
 
 @pytest.mark.parametrize("found", ["2.12.1", "2.14.0+cpu", "3.0", "1.13", "unknown"])
 def test_unsupported_torch(found: str) -> None:
-    with pytest.raises(ImportError, match=rf"torch-gxu .* needs torch >=2.13,<2.14, but found torch {found}".replace("+", r"\+")):
+    with pytest.raises(
+        ImportError, match=rf"torch-gxu .* needs torch >=2.13,<2.14, but found torch {found}".replace("+", r"\+")
+    ):
         check_torch_version(found)
 
 

@@ -12,7 +12,16 @@ import runtime_shims
 import torch
 from conftest import RunPython
 
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int8, torch.int64, torch.bool, torch.complex64]
+DTYPES = [
+    torch.float32,
+    torch.float64,
+    torch.bfloat16,
+    torch.float16,
+    torch.int8,
+    torch.int64,
+    torch.bool,
+    torch.complex64,
+]
 
 LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "contiguous": lambda x: x,
@@ -61,7 +70,13 @@ def test_between_dtypes(source: torch.dtype, target: torch.dtype) -> None:
 @pytest.mark.parametrize(("to", "origin"), [("gxu", "cpu"), ("cpu", "gxu"), ("gxu", "gxu")])
 def test_between_layouts(to: str, origin: str, source: str, target: str) -> None:
     shapes = {"contiguous": (4, 3), "transposed": (4, 3), "sliced": (4, 3), "offset": (12,)}
-    x = torch.randn(3, 4).t() if source == "transposed" else torch.randn(8, 9)[::2, ::3] if source == "sliced" else torch.randn(12)
+    x = (
+        torch.randn(3, 4).t()
+        if source == "transposed"
+        else torch.randn(8, 9)[::2, ::3]
+        if source == "sliced"
+        else torch.randn(12)
+    )
     x = x.reshape(shapes[source]) if source in ("contiguous", "offset") else x
     base = torch.zeros(9, 9)
     views = {

@@ -294,7 +294,9 @@ def attention_inputs(heads: int = 4, length: int = 37) -> list[torch.Tensor]:
     return [torch.randn(2, heads, length, 16) for _ in range(3)]
 
 
-def exact_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, causal: bool) -> torch.Tensor:
+def exact_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, causal: bool
+) -> torch.Tensor:
     scores = q.double() @ k.double().mT / math.sqrt(q.shape[-1])
     if causal:
         mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()

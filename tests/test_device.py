@@ -53,14 +53,20 @@ def test_versions_agree() -> None:
     assert torch.gxu._C.runtime_version() >= torch.gxu._C.ABI_VERSION
 
 
+#: Names of torch.cuda that torch.gxu must have.
+NAMES = """
+is_available is_initialized init device_count current_device set_device device device_of synchronize
+get_device_properties get_device_name get_device_capability get_arch_list can_device_access_peer Stream Event
+ExternalStream stream current_stream default_stream set_stream memory_allocated max_memory_allocated
+memory_reserved max_memory_reserved memory_stats mem_get_info empty_cache ipc_collect reset_peak_memory_stats
+reset_accumulated_memory_stats manual_seed manual_seed_all seed seed_all initial_seed get_rng_state
+get_rng_state_all set_rng_state set_rng_state_all default_generators is_bf16_supported OutOfMemoryError
+_is_in_bad_fork _lazy_init
+"""
+
+
 def test_names_of_torch_cuda() -> None:
-    names = """is_available is_initialized init device_count current_device set_device device device_of synchronize
-    get_device_properties get_device_name get_device_capability get_arch_list can_device_access_peer Stream Event
-    ExternalStream stream current_stream default_stream set_stream memory_allocated max_memory_allocated memory_reserved
-    max_memory_reserved memory_stats mem_get_info empty_cache ipc_collect reset_peak_memory_stats
-    reset_accumulated_memory_stats manual_seed manual_seed_all seed seed_all initial_seed get_rng_state
-    get_rng_state_all set_rng_state set_rng_state_all default_generators is_bf16_supported OutOfMemoryError
-    _is_in_bad_fork _lazy_init""".split()
+    names = NAMES.split()
     assert [name for name in names if not hasattr(torch.cuda, name)] == []
     assert [name for name in names if not hasattr(torch.gxu, name)] == []
     assert [name for name in torch.gxu.__all__ if not hasattr(torch.gxu, name)] == []
@@ -222,7 +228,9 @@ def test_first_use_from_many_threads(run_python: RunPython) -> None:
     code = """
 import threading, torch
 results = []
-threads = [threading.Thread(target=lambda: results.append((torch.ones(3, device="gxu") + 1).sum().item())) for _ in range(8)]
+def work():
+    results.append((torch.ones(3, device="gxu") + 1).sum().item())
+threads = [threading.Thread(target=work) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 assert results == [6.0] * 8, results
@@ -276,13 +284,6 @@ model(torch.randn(3, 2, 4, device="gxu"))[0].sum().backward()
     for _ in range(5):
         result = run_python("-c", code)
         assert result.returncode == 0, result.stderr
-
-
-def test_launcher_reads_pointers(run_python: RunPython) -> None:
-    assert torch.gxu._C.launch(0, 0, 1, 1, 0, "pi-", (torch.ones(1, device="gxu"), 3, None)) is None  # empty grid
-    before = torch.gxu._C.launch_count()
-    torch.ones(3, device="gxu") + 1
-    assert torch.gxu._C.launch_count() == before
 
 
 def test_empty_strided() -> None:

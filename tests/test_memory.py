@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def test_freed_memory_is_reused() -> None:
 def test_blocks_hold_what_was_asked_for(nbytes: int) -> None:
     blocks = [torch.full((nbytes,), value, dtype=torch.uint8, device="gxu") for value in (1, 2, 3)]
     spans = sorted((block.data_ptr(), block.data_ptr() + nbytes) for block in blocks)
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
     assert all(block.data_ptr() % 64 == 0 for block in blocks)
     assert [int(block.min()) for block in blocks] == [int(block.max()) for block in blocks] == [1, 2, 3]
     stats = torch.gxu.memory_stats()

@@ -48,9 +48,7 @@ at::DataPtr take_memory(c10::StorageImpl& storage, c10::DeviceIndex device) {
   return memory;
 }
 
-void release_storage(void* storage) {
-  c10::raw::intrusive_ptr::decref(static_cast<c10::StorageImpl*>(storage));
-}
+void release_storage(void* storage) { c10::raw::intrusive_ptr::decref(static_cast<c10::StorageImpl*>(storage)); }
 
 }  // namespace
 

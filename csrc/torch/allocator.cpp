@@ -67,9 +67,9 @@ struct Block {
   c10::DeviceIndex device;
   c10::StreamId stream;
   size_t requested = 0;
-  size_t counted = 0;                         // bytes that the statistics count for it
+  size_t counted = 0;                            // bytes that the statistics count for it
   std::vector<c10::StreamId> foreign_streams{};  // other streams that use it, from recordStream
-  int pending_events = 0;                     // of those streams, after it was freed
+  int pending_events = 0;                        // of those streams, after it was freed
 };
 
 using FreeLists = std::array<std::vector<Block*>, kNumClasses>;
@@ -86,9 +86,9 @@ void decrease(StatArray& stats, StatType pool, size_t amount) {
 
 template <typename Reset>
 void for_each_stat(DeviceStats& stats, Reset reset) {
-  for (StatArray* array : {&stats.allocation, &stats.segment, &stats.active, &stats.inactive_split,
-                           &stats.allocated_bytes, &stats.reserved_bytes, &stats.active_bytes,
-                           &stats.inactive_split_bytes, &stats.requested_bytes}) {
+  for (StatArray* array :
+       {&stats.allocation, &stats.segment, &stats.active, &stats.inactive_split, &stats.allocated_bytes,
+        &stats.reserved_bytes, &stats.active_bytes, &stats.inactive_split_bytes, &stats.requested_bytes}) {
     for (auto& stat : *array) {
       reset(stat);
     }
@@ -312,9 +312,9 @@ void DeviceCache::throw_out_of_memory(size_t requested) {
   const auto allocated = static_cast<size_t>(stats_.allocated_bytes[aggregate].current);
   const auto reserved = static_cast<size_t>(stats_.reserved_bytes[aggregate].current);
   TORCH_CHECK_WITH(OutOfMemoryError, false, "GXU out of memory. Tried to allocate ", format_bytes(requested), ". GPU ",
-                   static_cast<int>(device_), " has a limit of ", format_bytes(total), " of which ",
-                   format_bytes(free), " is free. Of the memory in use ", format_bytes(allocated),
-                   " is allocated by PyTorch, and ", format_bytes(reserved - allocated),
+                   static_cast<int>(device_), " has a limit of ", format_bytes(total), " of which ", format_bytes(free),
+                   " is free. Of the memory in use ", format_bytes(allocated), " is allocated by PyTorch, and ",
+                   format_bytes(reserved - allocated),
                    " is reserved by PyTorch but unallocated. (GXU_MEMORY_LIMIT sets the limit of the host engine.)");
 }
 
@@ -446,9 +446,8 @@ void CachingAllocator::resetAccumulatedStats(c10::DeviceIndex device) {
 }
 
 void CachingAllocator::resetPeakStats(c10::DeviceIndex device) {
-  cache().with_device(device, [](DeviceCache& cache) {
-    for_each_stat(cache.counters(), [](auto& stat) { stat.reset_peak(); });
-  });
+  cache().with_device(
+      device, [](DeviceCache& cache) { for_each_stat(cache.counters(), [](auto& stat) { stat.reset_peak(); }); });
 }
 
 std::pair<size_t, size_t> CachingAllocator::getMemoryInfo(c10::DeviceIndex device) {

@@ -8,9 +8,9 @@
 namespace gxu {
 
 // Requests up to 1 MiB are served from slabs: segments of device memory that hold equal blocks. Larger requests get a
-// segment each. Freed blocks wait in lists per device, stream and size class for the next request of that class: a block
-// is handed out again only on its own stream, so no wait is needed. Whole free segments go back to the runtime when
-// memory runs out, or by emptyCache.
+// segment each. Freed blocks wait in lists per device, stream and size class for the next request of that class: a
+// block is handed out again only on its own stream, so no wait is needed. Whole free segments go back to the runtime
+// when memory runs out, or by emptyCache.
 class CachingAllocator final : public c10::DeviceAllocator {
  public:
   // Never destroyed: tensors may be freed after static destructors ran.

@@ -1,4 +1,5 @@
-// scaled_dot_product_attention: the same choice of kernel as on the CPU, and so CPU's fused kernel on aliases of gxu memory.
+// scaled_dot_product_attention: the same choice of kernel as on the CPU, and so CPU's fused kernel on aliases of gxu
+// memory.
 #include <ATen/native/transformers/attention.h>
 #include <ATen/ops/_fused_sdp_choice_native.h>
 

@@ -35,8 +35,8 @@ class CpuArgument {
   bool aliases_;
 };
 
-// Calls `function(cpu)`, where `cpu(argument)` is the CPU form of a tensor argument, and returns its result, a tensor or a
-// tuple of tensors, on the device of `self`.
+// Calls `function(cpu)`, where `cpu(argument)` is the CPU form of a tensor argument, and returns its result, a tensor
+// or a tuple of tensors, on the device of `self`.
 template <typename Function>
 auto call_on_cpu(const at::Tensor& self, Function function) {
   const c10::Device device = self.device();

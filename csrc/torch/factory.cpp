@@ -1,4 +1,6 @@
 // Operators that make tensors or change their geometry: they need no kernel, so gxu implements them itself.
+#include "factory.h"
+
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/native/Resize.h>
@@ -13,7 +15,6 @@
 
 #include "allocator.h"
 #include "copy.h"
-#include "factory.h"
 
 namespace gxu {
 namespace {
@@ -21,8 +22,8 @@ namespace {
 constexpr c10::DispatchKeySet kKeys(c10::DispatchKey::PrivateUse1);
 
 void check_options(std::optional<at::Layout> layout, std::optional<bool> pin_memory) {
-  TORCH_CHECK_NOT_IMPLEMENTED(layout.value_or(at::kStrided) == at::kStrided,
-                              "gxu tensors are dense: the layout ", *layout, " is not supported.");
+  TORCH_CHECK_NOT_IMPLEMENTED(layout.value_or(at::kStrided) == at::kStrided, "gxu tensors are dense: the layout ",
+                              *layout, " is not supported.");
   TORCH_CHECK(!pin_memory.value_or(false), "Only dense CPU tensors can be pinned");
 }
 
@@ -60,8 +61,8 @@ at::Tensor& set_source_storage_offset(at::Tensor& self, at::Storage source, int6
 at::Tensor& set_nothing(at::Tensor& self) {
   at::Storage storage(c10::make_intrusive<c10::StorageImpl>(
       c10::StorageImpl::use_byte_size_t(), 0,
-      CachingAllocator::instance().allocate_on(self.device().index(), 0, self.device()),
-      &CachingAllocator::instance(), true));
+      CachingAllocator::instance().allocate_on(self.device().index(), 0, self.device()), &CachingAllocator::instance(),
+      true));
   return at::native::set_storage_cpu_(self, std::move(storage), 0, {0}, {});
 }
 

@@ -11,8 +11,8 @@
 namespace gxu {
 namespace {
 
-// Operators that draw random numbers run on the delegate, so the state is that of a CPU generator. The same seed gives the
-// same numbers as on the CPU.
+// Operators that draw random numbers run on the delegate, so the state is that of a CPU generator. The same seed gives
+// the same numbers as on the CPU.
 struct GeneratorImpl final : c10::GeneratorImpl {
   explicit GeneratorImpl(c10::DeviceIndex device, at::Generator delegate)
       : c10::GeneratorImpl(c10::Device(kGxu, device), c10::DispatchKeySet(c10::DispatchKey::PrivateUse1)),

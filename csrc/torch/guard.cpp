@@ -16,9 +16,7 @@ struct GuardImpl final : c10::impl::DeviceGuardImplInterface {
 
   c10::DeviceType type() const override { return kGxu; }
 
-  c10::Device exchangeDevice(c10::Device device) const override {
-    return {kGxu, exchange_device(device.index())};
-  }
+  c10::Device exchangeDevice(c10::Device device) const override { return {kGxu, exchange_device(device.index())}; }
   c10::Device getDevice() const override { return {kGxu, current_device()}; }
   void setDevice(c10::Device device) const override {
     if (device.has_index()) {
@@ -67,8 +65,9 @@ struct GuardImpl final : c10::impl::DeviceGuardImplInterface {
 
   void record(void** event, const c10::Stream& stream, const c10::DeviceIndex device_index,
               const c10::EventFlag flag) const override {
-    TORCH_CHECK(device_index == -1 || device_index == stream.device_index(), "The event of gxu:",
-                static_cast<int>(device_index), " cannot be recorded on a stream of ", stream.device(), ".");
+    TORCH_CHECK(device_index == -1 || device_index == stream.device_index(),
+                "The event of gxu:", static_cast<int>(device_index), " cannot be recorded on a stream of ",
+                stream.device(), ".");
     ensure_initialized();
     const DeviceScope scope(stream.device_index());
     if (*event == nullptr) {
@@ -108,8 +107,7 @@ struct GuardImpl final : c10::impl::DeviceGuardImplInterface {
     }
   }
   double elapsedTime(void* start, void* end, const c10::DeviceIndex /*device_index*/) const override {
-    TORCH_CHECK(start != nullptr && end != nullptr,
-                "Both events must be recorded before calculating elapsed time.");
+    TORCH_CHECK(start != nullptr && end != nullptr, "Both events must be recorded before calculating elapsed time.");
     float milliseconds = 0;
     GXU_CALL(gxuEventElapsedTime, &milliseconds, as_event(start), as_event(end));
     return milliseconds;

@@ -28,9 +28,7 @@ struct Hooks final : at::PrivateUse1HooksInterface {
   }
   c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex device) const override { return exchange_device(device); }
 
-  const at::Generator& getDefaultGenerator(c10::DeviceIndex device) const override {
-    return default_generator(device);
-  }
+  const at::Generator& getDefaultGenerator(c10::DeviceIndex device) const override { return default_generator(device); }
   at::Generator getNewGenerator(c10::DeviceIndex device) const override { return make_generator(device); }
 
   c10::Allocator* getPinnedMemoryAllocator() const override { return pinned_allocator(); }
@@ -40,7 +38,8 @@ struct Hooks final : at::PrivateUse1HooksInterface {
     ensure_initialized();
     gxuPointerAttributes attributes;
     GXU_CALL(gxuPointerGetAttributes, &attributes, pointer);
-    TORCH_CHECK(attributes.type == gxuMemoryTypeDevice, "The specified pointer resides on host memory and is not "
+    TORCH_CHECK(attributes.type == gxuMemoryTypeDevice,
+                "The specified pointer resides on host memory and is not "
                 "registered with any GXU device.");
     return {kGxu, static_cast<c10::DeviceIndex>(attributes.device)};
   }

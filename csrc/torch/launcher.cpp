@@ -29,10 +29,11 @@ bool pointer_from_tensor(const at::Tensor& tensor, size_t index, uint64_t& slot)
   const bool reachable =
       device.type() == kGxu || (device.is_cpu() && device_properties(current_device()).host_accessible == 1);
   if (!reachable) {
-    PyErr_Format(PyExc_ValueError,
-                 "Pointer argument (at %zu) cannot be accessed from Triton (cpu tensor?): it is a tensor on %s, but the "
-                 "kernel runs on gxu:%d",
-                 index, device.str().c_str(), static_cast<int>(current_device()));
+    PyErr_Format(
+        PyExc_ValueError,
+        "Pointer argument (at %zu) cannot be accessed from Triton (cpu tensor?): it is a tensor on %s, but the "
+        "kernel runs on gxu:%d",
+        index, device.str().c_str(), static_cast<int>(current_device()));
     return false;
   }
   slot = reinterpret_cast<uint64_t>(tensor.unsafeGetTensorImpl()->mutable_data());
@@ -55,8 +56,8 @@ bool pointer_from_object(PyObject* object, size_t index, uint64_t& slot) {
   }
   PyErr_Clear();
   PyErr_Format(PyExc_TypeError,
-               "Pointer argument (at %zu) must be a tensor, an integer, None or an object with data_ptr(), not %s", index,
-               Py_TYPE(object)->tp_name);
+               "Pointer argument (at %zu) must be a tensor, an integer, None or an object with data_ptr(), not %s",
+               index, Py_TYPE(object)->tp_name);
   return false;
 }
 
@@ -152,8 +153,8 @@ bool convert_arguments(PyObject* signature, PyObject* arguments, Slots& slots) {
     return false;
   }
   if (!PyTuple_Check(arguments) || PyTuple_GET_SIZE(arguments) != length) {
-    PyErr_Format(PyExc_TypeError, "launch: expected a tuple of %zd arguments, as many as the signature '%s' has", length,
-                 types);
+    PyErr_Format(PyExc_TypeError, "launch: expected a tuple of %zd arguments, as many as the signature '%s' has",
+                 length, types);
     return false;
   }
   for (Py_ssize_t index = 0; index < length; ++index) {
@@ -195,8 +196,8 @@ PyObject* launch(PyObject* /*self*/, PyObject* const* arguments, Py_ssize_t coun
   }
   constexpr int64_t kLargestGrid = std::numeric_limits<uint32_t>::max();
   if (std::min({grid_x, grid_y, grid_z}) < 0 || std::max({grid_x, grid_y, grid_z}) > kLargestGrid) {
-    PyErr_Format(PyExc_ValueError, "launch: the grid (%lld, %lld, %lld) is out of range", static_cast<long long>(grid_x),
-                 static_cast<long long>(grid_y), static_cast<long long>(grid_z));
+    PyErr_Format(PyExc_ValueError, "launch: the grid (%lld, %lld, %lld) is out of range",
+                 static_cast<long long>(grid_x), static_cast<long long>(grid_y), static_cast<long long>(grid_z));
     return nullptr;
   }
   if (grid_x == 0 || grid_y == 0 || grid_z == 0) {

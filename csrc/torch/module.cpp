@@ -27,8 +27,7 @@ PyObject* get_raw_stream(PyObject* /*self*/, PyObject* device_index) {
   if (index == -1 && PyErr_Occurred() != nullptr) {
     return nullptr;
   }
-  return PyLong_FromUnsignedLongLong(
-      static_cast<uint64_t>(current_stream_id(resolve_device_index(index))));
+  return PyLong_FromUnsignedLongLong(static_cast<uint64_t>(current_stream_id(resolve_device_index(index))));
   END_HANDLE_TH_ERRORS
 }
 
@@ -149,9 +148,9 @@ uint64_t module_load_data(const py::bytes& image, const std::string& name) {
   const std::string_view data = image;
   gxuModule_t module = nullptr;
   const gxuError_t error = runtime().gxuModuleLoadData(&module, data.data(), data.size());
-  TORCH_CHECK(error == gxuSuccess, "The kernel image '", name, "' (", data.size(), " bytes) cannot be loaded: ",
-              runtime().gxuGetErrorString(error), " (", runtime().gxuGetErrorName(error), "): ",
-              runtime().gxuGetLastErrorMessage());
+  TORCH_CHECK(error == gxuSuccess, "The kernel image '", name, "' (", data.size(),
+              " bytes) cannot be loaded: ", runtime().gxuGetErrorString(error), " (", runtime().gxuGetErrorName(error),
+              "): ", runtime().gxuGetLastErrorMessage());
   return reinterpret_cast<uint64_t>(module);
 }
 

@@ -172,8 +172,7 @@ bool is_pinned(const void* pointer) {
     return false;
   }
   gxuPointerAttributes attributes;
-  return runtime().gxuPointerGetAttributes(&attributes, pointer) == gxuSuccess &&
-         attributes.type == gxuMemoryTypeHost;
+  return runtime().gxuPointerGetAttributes(&attributes, pointer) == gxuSuccess && attributes.type == gxuMemoryTypeHost;
 }
 
 void record_pinned_use(const void* pointer, c10::Stream stream) {

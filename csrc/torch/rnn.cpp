@@ -1,5 +1,5 @@
-// LSTM and GRU cells. PyTorch routes those of out-of-tree devices to fused cells, which CPU lacks; here they are a few CPU
-// operators over aliases. The layout of the workspace is private to a cell and its backward.
+// LSTM and GRU cells. PyTorch routes those of out-of-tree devices to fused cells, which CPU lacks; here they are a few
+// CPU operators over aliases. The layout of the workspace is private to a cell and its backward.
 #include <ATen/TensorOperators.h>
 #include <ATen/core/IListRef.h>
 #include <ATen/ops/cat.h>
@@ -56,12 +56,13 @@ Tensors3 lstm_cell_backward(const std::optional<at::Tensor>& grad_hy, const std:
     const auto grad_c = or_zeros(grad_cy) + through_tanh(grad_h * output, tanh_cy);
     const auto grad_gates =
         concatenate({through_sigmoid(grad_c * cell, input), through_sigmoid(grad_c * cpu(cx), forget),
-                 through_tanh(grad_c * input, cell), through_sigmoid(grad_h * tanh_cy, output)});
+                     through_tanh(grad_c * input, cell), through_sigmoid(grad_h * tanh_cy, output)});
     return {grad_gates, grad_c * forget, has_bias ? grad_gates.sum(0) : at::Tensor()};
   });
 }
 
-// Gates in the order reset, update, new; workspace [N, 5H]: the activated gates, hx and the hidden part of the new gate.
+// Gates in the order reset, update, new; workspace [N, 5H]: the activated gates, hx and the hidden part of the new
+// gate.
 Tensors2 gru_cell(const at::Tensor& input_gates, const at::Tensor& hidden_gates, const at::Tensor& hx,
                   const std::optional<at::Tensor>& input_bias, const std::optional<at::Tensor>& hidden_bias) {
   return call_on_cpu(input_gates, [&](auto cpu) -> Tensors2 {

@@ -50,8 +50,8 @@ void check_version(void* library, const std::string& path) {
 template <typename Function>
 void resolve(void* library, const std::string& path, const char* name, Function& function) {
   function = reinterpret_cast<Function>(dlsym(library, name));
-  TORCH_CHECK(function != nullptr, "The GXU runtime library ", path, " does not export ", name,
-              ", which ABI version ", version_text(GXU_ABI_VERSION), " requires.");
+  TORCH_CHECK(function != nullptr, "The GXU runtime library ", path, " does not export ", name, ", which ABI version ",
+              version_text(GXU_ABI_VERSION), " requires.");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Streams: PyTorch's (id, device) pairs over the runtime's handles. The id of a stream is its handle; id 0 is the default
-// stream of its device.
+// Streams: PyTorch's (id, device) pairs over the runtime's handles. The id of a stream is its handle; id 0 is the
+// default stream of its device.
 #pragma once
 
 #include <c10/core/Stream.h>
@@ -16,8 +16,8 @@ c10::StreamId current_stream_id(c10::DeviceIndex device);
 c10::Stream current_stream(c10::DeviceIndex device);
 // Makes `stream` this thread's current stream on its device and returns the previous one.
 c10::Stream exchange_stream(c10::Stream stream);
-// The next stream of the device's pool; a negative priority asks for a high-priority stream. Pool streams live as long as
-// the process and are handed out in turn.
+// The next stream of the device's pool; a negative priority asks for a high-priority stream. Pool streams live as long
+// as the process and are handed out in turn.
 c10::Stream stream_from_pool(c10::DeviceIndex device, int priority);
 // A stream that somebody else created and keeps alive.
 c10::Stream external_stream(gxuStream_t stream, c10::DeviceIndex device);
