@@ -65,9 +65,8 @@ class While:
 class Builder:
     """State of one LLVM function that is being written."""
 
-    def __init__(self, *, fp_fusion: bool = True, native_bf16: bool = False) -> None:
+    def __init__(self, *, fp_fusion: bool = True) -> None:
         self.fast_flags = "contract" if fp_fusion else ""
-        self.native_bf16 = native_bf16
         self.levels: list[Level] = [Level("entry")]
         self.declarations: dict[str, str] = {}
         self.globals: dict[str, str] = {}

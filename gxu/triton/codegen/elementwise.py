@@ -55,7 +55,11 @@ _FLOAT_PREDICATES = (
 
 def _float_instruction(opcode: str) -> Lowering:
     def lower(b: Builder, op: Op, args: list[Val]) -> Val:
-        return b.binary(f"{opcode} {b.fast_flags}".rstrip(), args[0], args[1])
+        x, y = args
+        if x.elem == "bf16":  # no arithmetic of its own on CPUs; rounding is ours (see math.convert_float)
+            wide = b.binary(opcode, math.convert_float(b, x, "f32"), math.convert_float(b, y, "f32"))
+            return math.convert_float(b, wide, "bf16")
+        return b.binary(f"{opcode} {b.fast_flags}".rstrip(), x, y)
 
     return lower
 

@@ -86,8 +86,6 @@ def encode_float8(b: Builder, x: Val, elem: str, *, toward_zero: bool = False) -
     result = b.select(beyond, _i32(overflow), result)
     if form.infinity is not None:
         result = b.select(b.compare("icmp eq", magnitude, _i32(0x7F800000)), _i32(form.infinity), result)
-    elif not form.unsigned_zero:
-        result = b.select(b.compare("icmp eq", magnitude, _i32(0x7F800000)), _i32(form.nan), result)
     nan = b.compare("icmp ugt", magnitude, _i32(0x7F800000))
     if form.unsigned_zero:
         nan = b.compare("icmp uge", magnitude, _i32(0x7F800000))

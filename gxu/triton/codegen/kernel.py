@@ -46,7 +46,7 @@ class KernelWriter:
     def __init__(self, function: Function, target: Target, *, fp_fusion: bool) -> None:
         self.function = function
         self.target = target
-        self.b = Builder(fp_fusion=fp_fusion, native_bf16=target.native_bf16)
+        self.b = Builder(fp_fusion=fp_fusion)
         self.segments = Segments(function)
         self.strides = StrideAnalysis()
         self.e = Evaluator(self.b, self.strides, self.segments.order)

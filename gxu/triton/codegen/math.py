@@ -146,7 +146,7 @@ def fabs(b: Builder, x: Val) -> Val:
 
 
 def rsqrt(b: Builder, x: Val) -> Val:
-    """1 / sqrt(x), both correctly rounded."""
+    """At most 2 ULP: 1 / sqrt(x), both correctly rounded."""
     if x.elem in ("f16", "bf16"):
         return convert_float(b, rsqrt(b, convert_float(b, x, "f32")), x.elem)
     return b.binary("fdiv", constant(1.0, x.elem), b.intrinsic("sqrt", x))
@@ -268,9 +268,9 @@ def tanh(b: Builder, x: Val) -> Val:
     small = _fma(b, _mul(b, _horner(b, square, _TANH), square), x, x)
     power = exp(b, _mul(b, b.select(b.compare("fcmp ogt", magnitude, _f32(10.0)), _f32(10.0), magnitude), _f32(2.0)))
     large = _sub(b, _f32(1.0), b.binary("fdiv", _f32(2.0), _add(b, power, _f32(1.0))))
-    large = b.intrinsic("copysign", large, x)
     result = b.select(b.compare("fcmp olt", magnitude, _f32(0.625)), small, large)
-    return b.select(b.compare("fcmp uno", x, x), x, result)
+    # The sign last: a negative zero is lost in the polynomial.
+    return b.select(b.compare("fcmp uno", x, x), x, b.intrinsic("copysign", result, x))
 
 
 # erf(x) = x * P(x**2) / Q(x**2) for |x| <= 3.92, fitted to scipy's erf for the smallest relative error.
@@ -324,13 +324,16 @@ def convert_float(b: Builder, x: Val, elem: str, rounding: int | None = None) ->
         return convert_float(b, b.cast("fpext", x, "f32"), elem, rounding)
     if rounding == 0 and x.elem == "f32":
         return _truncate_toward_zero(b, x, elem)
-    if elem == "bf16" and not b.native_bf16:
+    if elem == "bf16":
         return _round_to_bf16(b, convert_float(b, x, "f32"))
     return b.cast("fptrunc", x, elem)
 
 
 def _round_to_bf16(b: Builder, x: Val) -> Val:
-    """Round to nearest even on the bits of a float32; a NaN keeps its sign and becomes quiet."""
+    """Round to nearest even on the bits of a float32; a NaN keeps its sign and becomes quiet.
+
+    Not AVX-512's own conversion: that one flushes subnormal numbers to zero.
+    """
     bits = _bits(b, x)
     odd = b.binary("and", b.binary("lshr", bits, constant(16, "i32")), constant(1, "i32"))
     rounded = b.binary("add", b.binary("add", bits, odd), constant(0x7FFF, "i32"))

@@ -16,7 +16,6 @@ class Target:
     cpu: str
     features: str
     vector_bytes: int
-    native_bf16: bool
 
     def identity(self) -> str:
         return f"{self.triple}/{self.cpu}/{self.features}/llvm{'.'.join(map(str, llvm.llvm_version_info))}"
@@ -38,5 +37,4 @@ def host_target() -> Target:
         llvm.get_host_cpu_name(),
         features.flatten(),
         vector_bytes,
-        bool(features.get("avx512bf16")) and vector_bytes == 64,
     )
