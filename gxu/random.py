@@ -16,11 +16,13 @@ _pending_seeds: dict[int | None, int] = {}
 
 def default_generator(device: DeviceLike = None) -> torch.Generator:
     """The generator that operators use on `device` where none is given. Starts the runtime."""
-    return _C.default_generator(get_device_index(device))
+    index = get_device_index(device)
+    seed_new_generators()
+    return _C.default_generator(index)
 
 
 def seed_new_generators() -> None:
-    """Applies the seeds that were set before the runtime was started."""
+    """Applies the seeds that were set before the runtime was started, once."""
     for device, seed in _pending_seeds.items():
         for index in range(_C.device_count()) if device is None else (device,):
             _C.default_generator(index).manual_seed(seed)
@@ -39,11 +41,11 @@ def manual_seed(seed: int) -> None:
 def manual_seed_all(seed: int) -> None:
     """Seeds the generators of all devices; does not start the runtime."""
     seed = int(seed)
+    _pending_seeds.clear()
     if _C.is_initialized():
         for index in range(_C.device_count()):
             _C.default_generator(index).manual_seed(seed)
     else:
-        _pending_seeds.clear()
         _pending_seeds[None] = seed
 
 

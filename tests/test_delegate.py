@@ -148,6 +148,13 @@ def test_in_place_results_are_the_tensor_itself() -> None:
     assert x.contiguous() is x
 
 
+def test_copy_on_write() -> None:
+    x = torch.ones(2, device="gxu")
+    lazy = x._lazy_clone()
+    lazy.add_(1)
+    assert (x.tolist(), lazy.tolist()) == ([1, 1], [2, 2])
+
+
 def test_memory_stays_in_place() -> None:
     x = torch.randn(1000, device="gxu")
     pointer = x.data_ptr()

@@ -203,6 +203,20 @@ assert torch.equal(torch.rand(3, device="gxu").cpu(), torch.rand(3))
     assert result.returncode == 0, result.stderr
 
 
+def test_seeds_around_a_start_of_the_runtime(run_python: RunPython) -> None:
+    code = """
+import torch
+torch.manual_seed(11)
+torch.gxu.set_device(0)
+assert torch.gxu.is_initialized() and torch.gxu.initial_seed() == 11
+torch.manual_seed(12)
+torch.ones(1, device="gxu")
+assert torch.gxu.initial_seed() == 12
+"""
+    result = run_python("-c", code)
+    assert result.returncode == 0, result.stderr
+
+
 def test_random_state() -> None:
     torch.manual_seed(3)
     assert torch.gxu.initial_seed() == 3

@@ -396,8 +396,10 @@ void CachingAllocator::free(void* pointer) {
 
 void CachingAllocator::copy_data(void* destination, const void* source, size_t count) const {
   const auto device = current_device();
-  GXU_CALL(gxuMemcpyAsync, destination, source, count, gxuMemcpyDeviceToDevice,
-           native_stream(current_stream_id(device)));
+  const c10::StreamId stream = current_stream_id(device);
+  GXU_CALL(gxuMemcpyAsync, destination, source, count, gxuMemcpyDeviceToDevice, native_stream(stream));
+  // A copy-on-write storage is materialised when an operator asks for its pointer, and the delegate writes to it at once.
+  synchronize_stream(device, stream);
 }
 
 void CachingAllocator::emptyCache(c10::MempoolId_t pool) {
