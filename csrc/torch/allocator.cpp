@@ -398,7 +398,8 @@ void CachingAllocator::copy_data(void* destination, const void* source, size_t c
   const auto device = current_device();
   const c10::StreamId stream = current_stream_id(device);
   GXU_CALL(gxuMemcpyAsync, destination, source, count, gxuMemcpyDeviceToDevice, native_stream(stream));
-  // A copy-on-write storage is materialised when an operator asks for its pointer, and the delegate writes to it at once.
+  // A copy-on-write storage is materialised when an operator asks for its pointer, and the delegate writes to it at
+  // once.
   synchronize_stream(device, stream);
 }
 
