@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from process_helpers import RunPython, python_runner
 
 # Compiled code of earlier runs must not decide what a test sees, and a run must not fill the user's caches. Set before
 # anything imports torch, which reads them; subprocesses inherit them.
@@ -18,8 +17,6 @@ SESSION_CACHES = Path(tempfile.mkdtemp(prefix="gxu-tests-"))
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(SESSION_CACHES / "inductor")
 os.environ["TRITON_CACHE_DIR"] = str(SESSION_CACHES / "triton")
 os.environ["HF_HUB_OFFLINE"] = "1"
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,28 +55,7 @@ def fresh_caches() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
 @pytest.fixture
 def run_python(tmp_path: Path) -> RunPython:
-    """Runs `python ARGS` in a process of its own: `run_python("-c", code, env={...}, timeout=...)`.
-
-    The working directory is an empty folder, so that nothing is imported from the checkout by accident. An `env` value
-    of None removes that variable.
-    """
-
-    def run(
-        *args: str, env: Mapping[str, str | None] | None = None, timeout: float = 240
-    ) -> subprocess.CompletedProcess[str]:
-        environment = dict(os.environ)
-        for name, value in (env or {}).items():
-            if value is None:
-                environment.pop(name, None)
-            else:
-                environment[name] = value
-        return subprocess.run(
-            [sys.executable, *args], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout
-        )
-
-    return run
+    """Runs Python in a process of its own, in an empty folder: nothing comes from the checkout by accident."""
+    return python_runner(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import runtime_shims
 import torch
-from conftest import RunPython
+from process_helpers import RunPython
 
 from gxu._version import check_torch_version
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import RunPython
+from process_helpers import RunPython
 
 from gxu.cli import demo, doctor
 from gxu.cli.errors import UsageError

@@ -12,7 +12,7 @@ import torch
 import torch._inductor.compile_fx
 import torch._prims.rng_prims
 import torch.utils._triton
-from conftest import RunPython
+from process_helpers import RunPython
 from torch._inductor import utils
 from torch._inductor.choices import InductorChoices
 from torch._inductor.fx_passes import freezing_patterns

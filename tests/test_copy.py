@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import runtime_shims
 import torch
-from conftest import RunPython
+from process_helpers import RunPython
 
 DTYPES = [
     torch.float32,

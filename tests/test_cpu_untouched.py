@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import RunPython
+from process_helpers import RunPython
 
 # Prints one digest per graph of everything that Inductor generates for it on the CPU.
 COMPILE_FOR_CPU = """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, RunPython
+from process_helpers import ROOT, RunPython
 
 VARIANTS = {"cpu_eager", "cpu_compiled", "gxu_eager", "gxu_compiled"}
 KEYS = {"max_abs_diff", "kernels_generated", "kernels_launched", "compile_s", "latency_ms"}

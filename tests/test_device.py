@@ -9,7 +9,7 @@ import threading
 
 import pytest
 import torch
-from conftest import RunPython
+from process_helpers import RunPython
 
 import gxu
 

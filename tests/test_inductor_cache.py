@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import RunPython
+from process_helpers import RunPython
 
 # Compiles a small model and prints the cache counters; IDENTITY stands in for a change of gxu or of its runtime.
 COMPILE = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import RunPython
+from process_helpers import RunPython
 
 # Compiles with the pool ready from the start, so that kernels do go through it.
 COMPILE_IN_POOL = """

@@ -8,7 +8,7 @@ import itertools
 import pytest
 import torch
 from blocked_stream import blocked
-from conftest import RunPython
+from process_helpers import RunPython
 
 MIB = 1 << 20
 

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, RunPython
+from process_helpers import ROOT, RunPython
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

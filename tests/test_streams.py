@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 from blocked_stream import blocked
-from conftest import RunPython
+from process_helpers import RunPython
 
 
 def test_default_and_current_stream() -> None:
