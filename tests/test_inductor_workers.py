@@ -13,7 +13,6 @@ from gxu import _C
 from torch._inductor import async_compile
 from torch._inductor.async_compile import AsyncCompile
 from torch._inductor.runtime import triton_heuristics
-{patch}
 config.force_disable_caches = True
 assert config.compile_threads == 2
 AsyncCompile.warm_pool()
@@ -42,14 +41,11 @@ def test_kernels_compile_in_workers(run_python: RunPython, method: str) -> None:
     env = {
         "TORCHINDUCTOR_COMPILE_THREADS": "2",
         "TORCHINDUCTOR_WORKER_START": method,
-        "GXU_COMPILE_IN_WORKERS": "1",
         "TRITON_CACHE_DIR": None,
     }
-    code = COMPILE_IN_POOL.format(patch="")
     # Spawned workers import the main module: without a guard it would compile again.
-    guarded = "def main():\n" + "".join(f"    {line}\n" for line in code.splitlines()) + "\n"
-    guarded += "if __name__ == '__main__':\n    main()\n"
-    done = run_python("-c", guarded, env=env)
+    body = "".join(f"    {line}\n" for line in COMPILE_IN_POOL.splitlines())
+    done = run_python("-c", f"def main():\n{body}\nif __name__ == '__main__':\n    main()\n", env=env)
     assert done.returncode == 0, done.stderr
     words = done.stdout.splitlines()[-1].split()
     assert words[4] == "0", "kernels were compiled in the parent"

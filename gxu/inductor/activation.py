@@ -19,13 +19,22 @@ log = logging.getLogger(__name__)
 
 
 def _register_device_interface() -> None:
+    from gxu.inductor import compat
     from gxu.inductor.device_interface import register_device_interface
 
     register_device_interface()
+    # Dynamo asks it when it meets a user's Triton kernel, before anything of Inductor is imported.
+    compat.patch_has_triton()
 
 
 def _register_trace_rules() -> None:
     from gxu.inductor.trace_rules import register
+
+    register()
+
+
+def _register_benchmarker() -> None:
+    from gxu.inductor.benchmarking import register
 
     register()
 
@@ -40,6 +49,7 @@ def _register_inductor() -> None:
 _TRIGGERS: dict[str, Callable[[], None]] = {
     "torch._dynamo.device_interface": _register_device_interface,
     "torch._dynamo.trace_rules": _register_trace_rules,
+    "torch._inductor.runtime.benchmarking": _register_benchmarker,
     "torch._inductor.compile_fx": _register_inductor,
 }
 

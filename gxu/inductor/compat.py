@@ -1,7 +1,7 @@
 """The only patches of torch that gxu makes: what no registration function reaches.
 
 Each is idempotent, answers for gxu alone, names the upstream request that would make it unnecessary, and has a test in
-tests/test_compat.py that fails when the patched symbol changes. `apply` runs once Inductor is imported.
+tests/test_compat.py that fails when the patched symbol changes. `gxu.inductor.activation` says when they are applied.
 """
 
 from __future__ import annotations

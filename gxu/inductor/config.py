@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from torch.utils._config_module import Config, install_config_module
+from torch.utils._config_module import install_config_module
 
 # Fewest elements that a program of a pointwise kernel handles, where the problem is larger: a parallel region costs the
 # host engine a few microseconds, about the time of so many elements.
@@ -15,9 +15,6 @@ min_elements_per_program: int = int(os.environ.get("GXU_MIN_ELEMENTS_PER_PROGRAM
 
 # Fewest elements of a reduction that one of its splits handles.
 min_elements_per_split: int = int(os.environ.get("GXU_MIN_ELEMENTS_PER_SPLIT", "32768"))
-
-# Compile Triton kernels in Inductor's worker processes (None: where that pays, see gxu.inductor.async_compile).
-compile_in_workers: bool | None = Config(default=None, env_name_force="GXU_COMPILE_IN_WORKERS")
 
 if TYPE_CHECKING:
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch._inductor.codegen.common import register_backend_for_device
 from torch._inductor.codegen.wrapper_fxir import WrapperFxCodegen
 
-from gxu.inductor import benchmarking, compat, config, device_op_overrides, rng
+from gxu.inductor import compat, config, device_op_overrides, rng
 from gxu.inductor.cache_identity import GXUBackendPass
 from gxu.inductor.cpp_wrapper import GXUCppWrapper
 from gxu.inductor.device import DEVICE_TYPE
@@ -37,6 +37,5 @@ def register() -> None:
         device_custom_pass=_backend_pass,
         device_custom_config=config,  # type: ignore[arg-type]
     )
-    benchmarking.register()
     rng.register()
     compat.apply()
