@@ -108,21 +108,16 @@ REDUCTIONS: list[Callable[[Tensor], Any]] = [
     lambda x: x.logsumexp(-1),
     lambda x: x.argmax(-1),
     lambda x: x.argmin(0),
-    lambda x: x.prod(-1),
+    lambda x: (1 + x[:, :50] / 50).prod(-1),
     lambda x: (x > 0).any(-1),
     lambda x: (x > -9).all(0),
 ]
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (33, 384), (257, 1000), (4096, 7), (5, 40_000)])
+@pytest.mark.parametrize("shape", [(3, 5), (129, 384), (4096, 7), (5, 40_000)])
 @pytest.mark.parametrize("number", range(len(REDUCTIONS)))
 def test_reductions(number: int, shape: tuple[int, int]) -> None:
-    x = torch.rand(shape) + 0.5 if number == 14 else torch.randn(shape)
-    if shape == (1, 1) and number in (6, 7, 8):
-        pytest.skip("the variance of one element is not a number")
-    if number == 14:
-        x = x.clamp(0.9, 1.1) if shape[1] < 2000 else torch.ones(shape)
-    check(REDUCTIONS[number], x)
+    check(REDUCTIONS[number], torch.randn(shape))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
