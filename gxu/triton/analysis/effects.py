@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ir.module import Op, Value
+from ..ir.module import Function, Op, Value, walk
 
 _TRANSPARENT = {"tt.addptr", "tt.splat", "tt.broadcast", "tt.expand_dims", "tt.reshape", "tt.trans", "tt.bitcast"}
 
@@ -33,3 +33,19 @@ def same_memory(a: Value, b: Value) -> bool:
 
 def is_volatile(op: Op) -> bool:
     return op.name == "tt.load" and bool(op.attrs.get("isVolatile"))
+
+
+def waits_for_others(function: Function) -> bool:
+    """Whether programs may wait for one another: a while loop looks at memory that other programs may change meanwhile.
+
+    Locks, decoupled look-back and the like. Programs that wait for lower program numbers finish; a program that waits
+    for a higher one may wait forever, as on a GPU that is too small for the grid.
+    """
+    whiles = (op for block in function.region.blocks for op in walk(block) if op.name == "scf.while")
+    return any(
+        is_volatile(op) or (op.name in ("tt.atomic_rmw", "tt.atomic_cas") and any(v.uses for v in op.results))
+        for loop in whiles
+        for region in loop.regions
+        for block in region.blocks
+        for op in walk(block)
+    )

@@ -180,6 +180,8 @@ _RULES = {
     "tt.expand_dims": _expand_dims,
     "tt.broadcast": _broadcast,
     "tt.trans": _trans,
+    "tt.atomic_rmw": lambda analysis, op: _varying(op.result),
+    "tt.atomic_cas": lambda analysis, op: _varying(op.result),
     "tt.reshape": _reshape,
     "arith.muli": _product,
     "arith.shli": _product,

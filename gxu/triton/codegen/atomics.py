@@ -1,10 +1,12 @@
-"""Atomic read-modify-write, one element at a time."""
+"""Atomic read-modify-write and compare-and-swap, one element at a time."""
 
 from __future__ import annotations
 
 from ..ir.module import Op
-from ..ir.types import byte_size
-from .evaluate import Evaluator, Index
+from ..ir.types import BITS, byte_size
+from . import math, memory
+from .builder import Builder
+from .evaluate import ZERO, Evaluator, Index
 from .values import LLVM_TYPE, Val, constant
 
 # tt.atomic_rmw's operation numbers as LLVM's atomicrmw names them.
@@ -20,25 +22,109 @@ _OPERATIONS = {
     9: "umin",
     10: "xchg",
 }
-# Memory semantics: relaxed, acquire, release, acquire-release.
+# Memory semantics: relaxed, acquire, release, acquire-release. Scopes are all the same to a CPU.
 _ORDERINGS = {1: "monotonic", 2: "acquire", 3: "release", 4: "acq_rel"}
 
 
 def write(e: Evaluator, op: Op, index: Index) -> Val | None:
-    """``tt.atomic_rmw`` at one index, which must be the same in all lanes; returns the old value where no mask guards it."""
+    """``tt.atomic_rmw`` or ``tt.atomic_cas`` at one index or at a vector of them, lane after lane.
+
+    Returns the old values, zero where the mask leaves an element out; None where nobody uses them.
+    """
     b = e.b
-    pointer, value = e.at(op.operands[0], index), e.at(op.operands[1], index)
-    condition = e.mask(op.operands[2], index)[0] if len(op.operands) > 2 else None
+    operands = op.operands
+    condition: Val | None = None
+    if op.name == "tt.atomic_rmw" and len(operands) > 2:
+        operands = operands[:2]
+        condition, _ = e.mask(op.operands[2], index)
+    args = [e.at(v, index) for v in operands]
+    lanes = b.lanes if any(i.lanes > 1 for i in index) else 1
+    if lanes > 1:
+        condition = memory.both(b, condition, e.facts.lane_mask)
+    zero = constant(0, args[1].elem)
+    if lanes == 1:
+        return _guarded(b, op, args, condition, zero if op.result.uses else None)
+    vectors = [b.wide(arg) if arg.lanes > 1 else None for arg in args]
+    chosen = b.wide(condition) if condition is not None and condition.lanes > 1 else None
+    results = [Val(zero.elem, b.wide(zero), 0, lanes)] if op.result.uses else []
+    with b.loop("i32", ZERO, constant(lanes, "i32"), constant(1, "i32"), results) as each:
+        one = [
+            arg if vector is None else _lane(b, arg, vector, lanes, each.iv)
+            for arg, vector in zip(args, vectors, strict=True)
+        ]
+        if chosen is not None and condition is not None:
+            condition = _lane(b, condition, chosen, lanes, each.iv)
+        old = _guarded(b, op, one, condition, zero if results else None)
+        if results and old is not None:
+            kind = LLVM_TYPE[old.elem]
+            text = f"insertelement <{lanes} x {kind}> {each.carried[0].ref}, {kind} {b.scalar(old)}, i32 {each.iv.ref}"
+            each.next = [b.emit(old.elem, text, b.depth, lanes)]
+    return each.results[0] if results else None
+
+
+def _lane(b: Builder, value: Val, vector: str, lanes: int, lane: Val) -> Val:
+    text = f"extractelement <{lanes} x {LLVM_TYPE[value.elem]}> {vector}, i32 {lane.ref}"
+    return b.emit(value.elem, text, b.depth)
+
+
+def _guarded(b: Builder, op: Op, args: list[Val], condition: Val | None, otherwise: Val | None) -> Val | None:
+    """One atomic operation where ``condition`` holds; ``otherwise`` is its result where it does not."""
+    if condition is None:
+        return _one(b, op, args)
+    with b.guarded(condition, [] if otherwise is None else [otherwise]) as guard:
+        old = _one(b, op, args)
+        guard.next = [] if otherwise is None else [old]
+    return guard.results[0] if otherwise is not None else None
+
+
+def _one(b: Builder, op: Op, args: list[Val]) -> Val:
+    ordering = _ORDERINGS[op.attrs["sem"]]
+    if op.name == "tt.atomic_cas":
+        pointer, expected, value = args
+        old, _ = _exchange(b, pointer, expected, value, ordering)
+        return old
+    pointer, value = args
     operation = _OPERATIONS[op.attrs["atomic_rmw_op"]]
-    ordering = _ORDERINGS.get(op.attrs.get("sem", 4), "acq_rel")
-    kind = LLVM_TYPE[value.elem]
+    if operation == "fadd" and value.elem in ("f16", "bf16"):
+        return _add_narrow(b, pointer, value, ordering)
     text = (
-        f"atomicrmw {operation} ptr {b.scalar(pointer)}, {kind} {b.scalar(value)} {ordering}, "
+        f"atomicrmw {operation} ptr {b.scalar(pointer)}, {LLVM_TYPE[value.elem]} {b.scalar(value)} {ordering}, "
         f"align {byte_size(value.elem)}"
     )
-    if condition is None:
-        return b.emit(value.elem, text, b.depth)
-    zero = constant(0, value.elem)
-    with b.guarded(condition, [zero]) as guard:
-        guard.next = [b.emit(value.elem, text, b.depth)]
-    return guard.results[0]
+    return b.emit(value.elem, text, b.depth)
+
+
+def _exchange(b: Builder, pointer: Val, expected: Val, value: Val, ordering: str) -> tuple[Val, Val]:
+    """Compares the bits in memory with ``expected`` and stores ``value`` if they agree: (old value, whether it did)."""
+    elem, kind = value.elem, f"i{BITS[value.elem]}"
+    failure = "acquire" if ordering in ("acquire", "acq_rel") else "monotonic"
+    bits = [v if LLVM_TYPE[elem] == kind else _at_level(b, v, kind) for v in (expected, value)]
+    pair = b.define(
+        f"cmpxchg ptr {b.scalar(pointer)}, {kind} {b.scalar(bits[0])}, {kind} {b.scalar(bits[1])} {ordering} "
+        f"{failure}, align {byte_size(elem)}",
+        b.depth,
+    )
+    old = b.emit(kind, f"extractvalue {{ {kind}, i1 }} {pair}, 0", b.depth)
+    swapped = b.emit("i1", f"extractvalue {{ {kind}, i1 }} {pair}, 1", b.depth)
+    return (old if LLVM_TYPE[elem] == kind else _at_level(b, old, elem)), swapped
+
+
+def _at_level(b: Builder, value: Val, elem: str) -> Val:
+    """The same bits as ``elem``."""
+    opcode = {"ptr": "inttoptr"}.get(elem, "ptrtoint" if value.elem == "ptr" else "bitcast")
+    return b.cast(opcode, value, elem)
+
+
+def _add_narrow(b: Builder, pointer: Val, value: Val, ordering: str) -> Val:
+    """f16 and bf16: no CPU adds them in memory, so compare and swap until nobody was in between."""
+    start = memory.load(b, pointer, value.elem, None, None, at_least=b.depth, volatile=True)
+    added = math.convert_float(b, value, "f32")
+    with b.while_loop([start]) as attempt:
+        old = attempt.carried[0]
+        total = b.binary("fadd", math.convert_float(b, old, "f32"), added)
+        seen, swapped = _exchange(b, pointer, old, math.convert_float(b, total, value.elem), ordering)
+        attempt.condition = b.binary("xor", swapped, constant(1, "i1"))
+        attempt.passed = [seen]
+        with attempt.body():
+            attempt.next = [seen]
+    return seen

@@ -7,7 +7,7 @@ dimension loads one row of vectors of the right operand, and broadcasts one elem
 from __future__ import annotations
 
 from ..ir.module import Op
-from . import integers, math, memory
+from . import integers, math
 from .evaluate import ZERO, Buffer, Evaluator, Index
 from .values import Val, constant
 
@@ -49,7 +49,7 @@ def _product(e: Evaluator, op: Op, a: Buffer, b: Buffer, output: Buffer, batch: 
                 steps.next = _step(e, a, b, elem, batch, row_index, column_index, steps.iv, steps.carried)
             for place, total in zip(places, steps.results, strict=True):
                 value = _convert(e, total, output.elem)
-                memory.store(builder, e.buffer_address(output, place), value, output.elem, None)
+                e.write_buffer(output, place, value)
         builder.lanes = 1
 
 

@@ -297,3 +297,5 @@ COST: dict[str, int] = {
     "math.tanh": 24,
     "tt.extern_elementwise": 30,
 }
+# From here on a store and a load are cheaper than computing a value again.
+EXPENSIVE = 10

@@ -21,7 +21,7 @@ ZERO = constant(0, "i32")
 
 @dataclass(eq=False, slots=True)
 class Buffer:
-    """Memory that keeps a tile: where it starts, and the level of the code that fills it."""
+    """Memory that keeps a tile: where it starts, and the depth of the code that fills it."""
 
     pointer: Val
     elem: str
@@ -240,13 +240,16 @@ class Evaluator:
 
     def read_buffer(self, buffer: Buffer, index: Index) -> Val:
         pointer = self.buffer_address(buffer, index)
-        return memory.load(self.b, pointer, buffer.elem, None, None, at_least=buffer.depth)
+        # Not outside the loops that the writer shares with this reader: an iteration reads what it has written.
+        return memory.load(self.b, pointer, buffer.elem, None, None, at_least=min(buffer.depth, self.b.depth))
 
     def write_buffer(self, buffer: Buffer, index: Index, value: Val) -> None:
+        buffer.depth = max(buffer.depth, self.b.depth)
         memory.store(self.b, self.buffer_address(buffer, index), value, buffer.elem, self.facts.lane_mask)
 
     def buffer_address(self, buffer: Buffer, index: Index) -> Val:
         elem = "i8" if buffer.elem == "i1" else buffer.elem
+        index = tuple(ZERO if size == 1 else i for i, size in zip(index, buffer.shape, strict=True))
         return integers.offset_pointer(self.b, buffer.pointer, self.linear(index, buffer.shape), elem)
 
     # -- bounds -------------------------------------------------------------------------------------------------------

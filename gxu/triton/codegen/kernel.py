@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ..analysis.effects import waits_for_others
 from ..analysis.strides import StrideAnalysis
 from ..errors import UnsupportedError
 from ..ir.module import Block, Function, Op, Value
 from ..ir.types import byte_size
 from ..lowering.form import form_loops
 from ..lowering.hazards import may_overwrite, stale_loads
-from ..lowering.loops import FOLDS, Loop, Root, render
+from ..lowering.loops import RESULTS, Loop, Root, render
+from ..lowering.reuse import repeated_values, shared_scalar_loops
 from ..lowering.segments import Segments, is_root
 from ..lowering.walk import Walker
 from . import atomics, integers, memory
@@ -27,6 +30,11 @@ from .values import Val, constant
 
 # Hints to a GPU's scheduler, and promises to its optimiser: nothing to do in a program that runs on one thread.
 _NOTHING = {"llvm.intr.assume", "ttg.barrier", "gpu.barrier", "tt.debug_barrier"}
+_ORDERED = 1  # GXU_HOST_KERNEL_ORDERED
+# A root that waits to be planned: its kind, its operation, and for a buffer the value and the memory.
+Pending = tuple[str, Op, Value | None, Buffer | None]
+# Bytes behind the last buffer that a vector at a buffer's end may read over.
+_OVERREAD = 512
 _LINE = 64  # bytes of a cache line: alignment of buffers
 
 
@@ -51,7 +59,7 @@ class KernelWriter:
         self.strides = StrideAnalysis()
         self.e = Evaluator(self.b, self.strides, self.segments.order)
         self.walker = Walker(self.strides, lambda value: value in self.e.buffers)
-        self.pending: list[tuple[str, Op, Value | None, Buffer | None]] = []
+        self.pending: list[Pending] = []
         self.carried: dict[Buffer, CarriedBuffer] = {}  # by the buffer that gets the next value
         self.accumulators: dict[tuple[Op, int], CarriedBuffer] = {}  # by the yield that gives the next value
         self.scratch = 0
@@ -65,6 +73,7 @@ class KernelWriter:
             "tt.load": self._load,
             "tt.store": self._store,
             "tt.atomic_rmw": self._atomic,
+            "tt.atomic_cas": self._atomic,
             "tt.unsplat": self._unsplat,
             "tt.assert": self._assert,
         }
@@ -94,15 +103,15 @@ class KernelWriter:
             self.block(self.function.entry)
             self.flush()
         return Kernel(
-            self.function.name, self._module(sizes), "\n".join(self.form) + "\n", sizes, self.scratch, self.work
+            self.function.name, self._module(sizes), "\n".join(self.form) + "\n", sizes, self._scratch_bytes(), self.work
         )
 
     def _module(self, sizes: list[int]) -> str:
         name, count = self.function.name, len(sizes)
-        flags = 0
+        flags = _ORDERED if waits_for_others(self.function) else 0
         info = (
             f"@{name}_gxu_info = constant {{ i32, i32, i64, i64, i32, [{max(count, 1)} x i8] }} {{ i32 1, i32 {flags}, "
-            f"i64 {self.scratch}, i64 {self.work}, i32 {count}, [{max(count, 1)} x i8] "
+            f"i64 {self._scratch_bytes()}, i64 {self.work}, i32 {count}, [{max(count, 1)} x i8] "
             f"[{', '.join(f'i8 {size}' for size in sizes) or 'i8 0'}] }}, align 8"
         )
         body = self.b.text()
@@ -125,6 +134,9 @@ class KernelWriter:
             ]
         )
 
+    def _scratch_bytes(self) -> int:
+        return self.scratch + _OVERREAD if self.scratch else 0
+
     # -- blocks and segments ------------------------------------------------------------------------------------------
 
     def block(self, block: Block) -> None:
@@ -145,8 +157,6 @@ class KernelWriter:
             self._dot(op)
         elif is_root(op):
             kind = {"tt.store": "store", "tt.reduce": "reduce", "tt.scan": "scan", "tt.assert": "assert"}.get(op.name, "atomic")
-            if kind == "atomic" and (op.name != "tt.atomic_rmw" or op.result.uses):
-                raise UnsupportedError.at(f"operation {op.name} on a tile whose result is used", op.location)
             self.pending.append((kind, op, None, None))
         elif any(v.type.is_tile for v in op.results):
             for value in op.results:
@@ -183,35 +193,41 @@ class KernelWriter:
         self.pending.append(("buffer", op, value, buffer))
 
     def allocate(self, value: Value) -> Buffer:
-        """Scratch memory for a tile, at its own offset for the whole kernel."""
+        """Memory for a tile, at its own place for the whole kernel."""
+        kind = value.type
+        return Buffer(self._scratch(kind.elem, kind.shape), kind.elem, kind.shape, self.b.depth)
+
+    def _scratch(self, elem: str, shape: tuple[int, ...]) -> Val:
         pointer = integers.offset_pointer(self.b, self.scratch_base, constant(self.scratch, "i64"), "i8")
-        size = byte_size(value.type.elem) * value.type.numel
-        self.scratch += -(-size // _LINE) * _LINE
-        return Buffer(pointer, value.type.elem, value.type.shape, self.b.depth)
+        self.scratch += -(-byte_size(elem) * math.prod(shape) // _LINE) * _LINE
+        return pointer
 
     def flush(self) -> None:
         """Plans and writes the roots that wait."""
         if not self.pending:
             return
         pending, self.pending = self.pending, []
+        local: dict[Value, Buffer] = {}
         while True:
-            roots = []
-            for kind, op, value, buffer in pending:
-                root = self.walker.make(kind, op, value)
-                root.outputs = [buffer]
-                roots.append(root)
+            roots = self._make_roots(pending, local)
             items = form_loops(roots, self.segments.escaping, self.target.vector_bytes)
-            stale = stale_loads(roots, self.segments.order)
-            if not stale:
+            # A load that a store would overtake is kept in memory, at its own place in the program; so is a costly value.
+            stale = [load.result for load in stale_loads(roots, self.segments.order)]
+            repeated = [] if local else repeated_values(roots)
+            if not stale and not repeated:
                 break
-            # A load that a store would overtake is kept in memory, at its own place in the program.
-            for load in stale:
-                buffer = self.allocate(load.result)
-                self.e.buffers[load.result] = buffer
-                pending.append(("buffer", load, load.result, buffer))
+            for value in stale:
+                self.e.buffers[value] = self.allocate(value)
+            for value in repeated:
+                self.e.buffers[value] = local[value] = Buffer(ZERO, value.type.elem, value.type.shape, self.b.depth)
+            for value in [*stale, *repeated]:
+                assert value.op is not None
+                pending.append(("buffer", value.op, value, self.e.buffers[value]))
             pending.sort(key=lambda entry: self.segments.order[entry[1]])
         for root in roots:
-            if root.kind in FOLDS and root.buffered:
+            if root.value in local:
+                self._place_local(root, local[root.value])
+            if root.kind in RESULTS and root.buffered:
                 root.outputs = [self.allocate(result) for result in root.results]
         for root in roots:
             carried = self.carried.get(root.outputs[0]) if isinstance(root.outputs[0], Buffer) else None
@@ -221,6 +237,26 @@ class KernelWriter:
         for line in render(items):
             self.note(line)
         NestWriter(self.e, self.target.vector_bytes).write(items)
+
+    def _make_roots(self, pending: list[Pending], local: dict[Value, Buffer]) -> list[Root]:
+        roots = []
+        for kind, op, value, buffer in pending:
+            root = self.walker.make(kind, op, value)
+            root.outputs = [buffer]
+            roots.append(root)
+        for root in roots:
+            if root.value is not None and root.value in local:
+                root.readers = [other for other in roots if root.value in other.inputs]
+        return roots
+
+    def _place_local(self, root: Root, buffer: Buffer) -> None:
+        """Memory for a value that only this segment reads, without the axes that its loops share."""
+        shared = [loop.axis for loop in shared_scalar_loops(root)]
+        buffer.shape = tuple(
+            1 if axis is None or axis.find() in shared else size
+            for axis, size in zip(root.axes, buffer.shape, strict=True)
+        )
+        buffer.pointer = self._scratch(buffer.elem, buffer.shape)
 
     def note(self, line: str) -> None:
         """Adds a line to the printed loop form."""
@@ -279,8 +315,8 @@ class KernelWriter:
 
     def _atomic(self, op: Op) -> None:
         old = atomics.write(self.e, op, ())
-        assert old is not None
-        self.e.scalars[op.result] = old
+        if old is not None:
+            self.e.scalars[op.result] = old
 
     def _assert(self, op: Op) -> None:
         device_assert(self.e, op, self.e.scalars[op.operands[0]])

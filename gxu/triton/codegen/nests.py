@@ -48,7 +48,7 @@ class NestWriter:
             elif item.kind == "assert":
                 self._assert(item)
             else:
-                atomics.write(self.e, item.op, self._index(item.axes))
+                self._atomic(item)
         self._finish(pending)
 
     # -- positions ----------------------------------------------------------------------------------------------------
@@ -92,6 +92,11 @@ class NestWriter:
             else:
                 memory.store(self.b, pointer, value, root.op.operands[0].type.pointee, condition)
         pending.clear()
+
+    def _atomic(self, root: Root) -> None:
+        old = atomics.write(self.e, root.op, self._index(root.axes))
+        if old is not None:
+            self._bind_results(root, [old])
 
     def _assert(self, root: Root) -> None:
         condition = self.e.at(root.op.operands[0], self._index(root.axes))

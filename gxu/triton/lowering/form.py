@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from ..analysis.effects import same_memory
 from ..ir.module import Value
 from ..ir.types import byte_size
-from .loops import FOLDS, Access, Atom, Axis, Dim, Loop, Root, Wrap, roots_of, same_element
+from .loops import FOLDS, RESULTS, Access, Atom, Axis, Dim, Loop, Root, Wrap, roots_of, same_element
 from .walk import identity_of
 
 
@@ -24,9 +24,9 @@ def form_loops(roots: list[Root], escaping: set[Value], vector_bytes: int) -> li
     _choose_vector_axes(roots)
     items = _fuse(roots, {root: [a.find() for a in root.axes if a is not None] for root in roots})
     _place(items, [])
-    producers = {result: root for root in roots if root.kind in FOLDS for result in root.results}
+    producers = {result: root for root in roots if root.kind in RESULTS for result in root.results}
     for root in roots:
-        if root.kind in FOLDS:
+        if root.kind in RESULTS:
             root.buffered = any(r in escaping and r.type.is_tile for r in root.results)
     for root in roots:
         for value, reads in root.inputs.items():
@@ -58,7 +58,7 @@ def _unite(roots: list[Root]) -> None:
                 unite(seen.setdefault((key, position), dim), dim)
 
     for root in roots:
-        for result in root.results if root.kind in (*FOLDS, "buffer") else ():
+        for result in root.results if root.kind in (*RESULTS, "buffer") else ():
             meet(result, root.kept_axes)
         for op, reads in root.loads.items():
             for dims in reads:
@@ -95,9 +95,6 @@ def _choose_vector_axes(roots: list[Root]) -> None:
     scalar = {root.reduce_axis.find() for root in roots if root.kind == "scan" and root.reduce_axis is not None}
     for root in sorted(roots, key=lambda r: -sum(a is not None for a in r.axes)):
         axes = [a.find() for a in root.axes if a is not None]
-        if root.kind == "atomic":
-            scalar.update(axes)
-            continue
         candidates = [a for a in axes if a not in scalar]
         if not candidates:
             continue
@@ -158,7 +155,7 @@ def _independent(producer: Root, consumer: Root, axis: Axis) -> bool:
     """Whether one iteration of a shared loop may run ``consumer`` after ``producer``, before the next iteration."""
     if producer.kind == consumer.kind == "scan" and producer.op.attrs["reverse"] != consumer.op.attrs["reverse"]:
         return False
-    for result in producer.results if producer.kind in (*FOLDS, "buffer") else ():
+    for result in producer.results if producer.kind in (*RESULTS, "buffer") else ():
         for dims in consumer.inputs.get(result, ()):
             if not _same_index(producer, dims, axis):
                 return False
@@ -223,7 +220,7 @@ def _clamp(items: list[Loop | Root], outer: tuple[Axis, ...] = ()) -> None:
             continue
         shared: set[Atom] | None = None
         for root in roots_of(item.body):
-            atoms = _restrictions(root, item.axis)
+            atoms = _restrictions(root, item)
             if atoms is not None:
                 shared = atoms if shared is None else shared & atoms
         opened = (*outer, item.axis)
@@ -231,11 +228,22 @@ def _clamp(items: list[Loop | Root], outer: tuple[Axis, ...] = ()) -> None:
         _clamp(item.body, opened)
 
 
-def _restrictions(root: Root, axis: Axis) -> set[Atom] | None:
-    """Atoms that bound a root along ``axis``; None if the root does not care what happens outside its neighbours' bounds."""
+def _restrictions(root: Root, loop: Loop) -> set[Atom] | None:
+    """Atoms that bound a root along a loop; None if the root does not care what happens outside its neighbours' bounds."""
+    axis = loop.axis
     along = root.reduce_axis is not None and root.reduce_axis.find() is axis
     if root.kind in FOLDS and not along:
         return set() if root.buffered else None
+    if root.kind == "atomic" and root.buffered:
+        return set()  # elements outside the mask give zero
+    if root.readers:
+        # Filled as far as anybody reads it: readers in this very loop read what it has just filled.
+        elsewhere = [_own_atoms(reader, axis) for reader in root.readers if loop not in reader.path]
+        return set.intersection(*elsewhere) if elsewhere else None
+    return _own_atoms(root, axis)
+
+
+def _own_atoms(root: Root, axis: Axis) -> set[Atom]:
     return {c for c in map(canonical, root.atoms) if c.axis is axis}
 
 

@@ -36,6 +36,8 @@ Dim = Axis | str | None
 
 # Kinds of roots that carry an accumulator along an axis and give results.
 FOLDS = ("reduce", "scan")
+# Kinds of roots whose results are in registers inside their loops, and in memory where others need them.
+RESULTS = (*FOLDS, "atomic")
 
 
 @dataclass(eq=False, slots=True)
@@ -85,6 +87,8 @@ class Root:
     inputs: dict[Value, list[tuple[Dim, ...]]] = field(default_factory=dict)  # results of other roots
     atoms: frozenset[Atom] = frozenset()
     wraps: list[Wrap] = field(default_factory=list)
+    costly: dict[Value, list[tuple[Dim, ...]]] = field(default_factory=dict)  # values worth computing once
+    readers: list[Root] = field(default_factory=list)  # of a buffer that only this segment needs
     cost: int = 0
     widest: int = 32  # bits of the widest element that is loaded, stored or computed
     buffered: bool = False  # the result is needed outside the loops that compute it

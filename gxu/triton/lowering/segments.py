@@ -7,16 +7,17 @@ scalar operation that needs a reduction's scalar, and before a scalar memory eff
 from __future__ import annotations
 
 from ..analysis.effects import STORES, is_volatile
-from ..codegen.elementwise import COST
+from ..codegen.elementwise import COST, EXPENSIVE
 from ..ir.module import Block, Function, Op, Value
 from .walk import ROOT_RESULTS
 
 Segment = tuple[Block, int]
-_EXPENSIVE = 10  # in simple instructions: computing it again in another segment costs more than a store and a load
 
 
 def is_root(op: Op) -> bool:
-    return op.name in ROOT_RESULTS or (op.name in (*STORES, "tt.assert") and op.operands[0].type.is_tile)
+    if op.name in (*STORES, "tt.assert"):
+        return op.operands[0].type.is_tile
+    return op.name in ROOT_RESULTS
 
 
 class Segments:
@@ -37,7 +38,7 @@ class Segments:
                 continue
             for value in op.results:
                 if value.type.is_tile and any(self._segment_of_use(use) != segment for use in value.uses):
-                    if op.name not in ROOT_RESULTS and (self._has_load(value) or self._cost(value) >= _EXPENSIVE):
+                    if op.name not in ROOT_RESULTS and (self._has_load(value) or self._cost(value) >= EXPENSIVE):
                         self.kept.add(value)
                     else:
                         crossing.append(value)
@@ -77,10 +78,10 @@ class Segments:
             if scalar and self._must_follow(op, pending, stores):
                 number, pending, stores = number + 1, set(), False
             self.of[op] = (block, number)
-            if op.name in ROOT_RESULTS:
+            if op.name in STORES:
+                stores = stores or op.operands[0].type.is_tile
+            elif op.name in ROOT_RESULTS:
                 pending.update(v for v in op.results if not v.type.is_tile)
-            elif op.name in STORES and op.operands[0].type.is_tile:
-                stores = True
             elif op.name.startswith("scf."):
                 for region in op.regions:
                     for inner in region.blocks:

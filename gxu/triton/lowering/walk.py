@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..analysis.strides import StrideAnalysis
-from ..codegen.elementwise import COST
+from ..codegen.elementwise import COST, EXPENSIVE
 from ..ir.module import Op, Value, constant_of
 from ..ir.types import BITS
 from .loops import COMPLEX, FOLDS, Access, Atom, Axis, Dim, Root, Wrap
@@ -15,7 +15,7 @@ Dims = tuple[Dim, ...]
 # Views: how the dimensions of the operand follow from those of the result.
 VIEWS = {"tt.splat", "tt.expand_dims", "tt.broadcast", "tt.trans", "tt.reshape"}
 # Operations whose results come from memory that a root fills.
-ROOT_RESULTS = {"tt.reduce", "tt.scan", "tt.dot"}
+ROOT_RESULTS = {"tt.reduce", "tt.scan", "tt.dot", "tt.atomic_rmw", "tt.atomic_cas"}
 DIVISIONS = {"arith.remsi", "arith.remui", "arith.divsi", "arith.divui"}
 # Combine functions of one operation, with the number that changes nothing.
 IDENTITIES: dict[str, Callable[[str], float | int]] = {
@@ -133,6 +133,8 @@ class Walker:
                 self._wrap(root, op, dims)
             if op.name not in ("arith.constant", "tt.make_range"):
                 root.cost += COST.get(op.name, 1)
+                if COST.get(op.name, 1) >= EXPENSIVE:
+                    root.costly.setdefault(value, []).append(dims)
             stack += [(operand, dims, False) for operand in op.operands]
 
     def _access(self, op: Op, pointer: Value, dims: Dims, axes: tuple[Axis | None, ...]) -> Access:
@@ -161,7 +163,7 @@ class Walker:
         op = root.op
         if root.kind == "store" and len(op.operands) > 2:
             return self.conjuncts(op.operands[2], root.axes)
-        if root.kind == "atomic" and len(op.operands) > 2:
+        if op.name == "tt.atomic_rmw" and len(op.operands) > 2:
             return self.conjuncts(op.operands[2], root.axes)
         if root.kind == "assert":
             return self._exempted(op.operands[0], root.axes)
