@@ -1,0 +1,183 @@
+"""What the backend cannot compile: one error that names the operation, the kernel and the source line; then work goes on."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+from triton_helpers import launch
+
+from gxu.triton.errors import UnsupportedError
+
+
+@triton.jit
+def add_one(x, B: tl.constexpr):
+    i = tl.arange(0, B)
+    tl.store(x + i, tl.load(x + i) + 1)
+
+
+@triton.jit
+def gather(x, B: tl.constexpr):
+    i = tl.arange(0, B)
+    tl.store(x + i, tl.gather(tl.load(x + i), B - 1 - i, 0))  # tt.gather
+
+
+@triton.jit
+def histogram(x, B: tl.constexpr):
+    i = tl.arange(0, B)
+    tl.store(x + i, tl.histogram(i % 4, B).to(tl.float32))  # tt.histogram
+
+
+@triton.jit
+def cat(x, B: tl.constexpr):
+    i = tl.arange(0, B)
+    a = tl.load(x + i)
+    tl.store(x + tl.arange(0, 2 * B), tl.cat(a, a, can_reorder=True))  # tt.cat
+
+
+@triton.jit
+def printed(x, B: tl.constexpr):
+    i = tl.arange(0, B)
+    tl.device_print("x", tl.load(x + i))  # tt.print
+
+
+@triton.jit
+def assembly(x, B: tl.constexpr):
+    v = tl.load(x + tl.arange(0, B))
+    v = tl.inline_asm_elementwise("mov $0, $1;", "=r,r", [v], dtype=tl.float32, is_pure=True, pack=1)  # inline_asm
+    tl.store(x + tl.arange(0, B), v)
+
+
+def line_of(kernel: object, comment: str) -> int:
+    """The number, in this file, of the kernel's line that carries ``comment``."""
+    start = kernel.starting_line_number  # type: ignore[attr-defined]
+    for offset, line in enumerate(kernel.raw_src):  # type: ignore[attr-defined]
+        if line.rstrip().endswith(f"# {comment}"):
+            return start + offset
+    raise AssertionError(f"no line says {comment}")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "operation", "comment"),
+    [
+        (gather, "tt.gather", "tt.gather"),
+        (histogram, "tt.histogram", "tt.histogram"),
+        (cat, "tt.cat", "tt.cat"),
+        (printed, "tt.print", "tt.print"),
+        (assembly, "tt.elementwise_inline_asm", "inline_asm"),
+    ],
+)
+def test_error_names_operation_kernel_and_line(kernel, operation, comment):
+    with pytest.raises(UnsupportedError) as caught:
+        launch(kernel, (1,), torch.zeros(64), B=32)
+    message = str(caught.value)
+    assert operation in message
+    assert f"kernel {kernel.fn.__name__}:" in message
+    assert f"{__file__}:{line_of(kernel, comment)}" in message
+    assert "\n" not in message
+    # Compile workers send their errors home.
+    assert str(pickle.loads(pickle.dumps(caught.value))) == message  # noqa: S301
+    # The process lives, and the next kernel compiles and runs.
+    add_one.device_caches.clear()
+    (x,) = launch(add_one, (1,), torch.zeros(32), B=32)
+    assert (x == 1).all()
+
+
+@triton.jit
+def early_return(x):
+    if tl.program_id(0) > 0:
+        return
+    tl.store(x, 1.0)
+
+
+def test_early_return_says_what_to_do():
+    with pytest.raises(UnsupportedError, match=r"kernel early_return: .*return in the middle.*test_unsupported.py:\d+; use `if`"):
+        launch(early_return, (1,), torch.zeros(1))
+
+
+@triton.jit
+def unknown_function(x, B: tl.constexpr):
+    i = tl.arange(0, B)
+    v = tl.extra.libdevice.no_such_function(tl.load(x + i))
+    tl.store(x + i, v)
+
+
+def test_unknown_library_function():
+    with pytest.raises(Exception, match="no_such_function"):
+        launch(unknown_function, (1,), torch.zeros(8), B=8)
+
+
+def test_gluon_kernels_are_refused():
+    from triton.backends.compiler import GPUTarget, Language
+
+    from gxu.triton.compiler import GXUBackend
+
+    backend = GXUBackend(GPUTarget("gxu", "1", 32))
+    with pytest.raises(NotImplementedError, match=r"Gluon.*triton\.language"):
+        backend.add_stages({}, backend.parse_options({}), Language.GLUON)
+
+
+def test_options_are_checked():
+    from triton.backends.compiler import GPUTarget
+
+    from gxu.triton.compiler import GXUBackend
+
+    backend = GXUBackend(GPUTarget("gxu", "1", 32))
+    with pytest.raises(ValueError, match="power of two, not 3"):
+        backend.parse_options({"num_warps": 3})
+    first, second = backend.parse_options({"num_warps": 1}), backend.parse_options({"num_warps": 2})
+    assert first.hash() != second.hash()
+
+
+# -- assertions on the device ---------------------------------------------------------------------------------------------
+
+_ASSERTS = """
+import torch, triton, triton.language as tl
+
+@triton.jit
+def guarded(x, out, n, B: tl.constexpr):
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    v = tl.load(x + i, i < n, other=0)
+    tl.device_assert(v >= 0, "index out of range", mask=i < n)
+    tl.store(out + i, v + 1, i < n)
+
+@triton.jit
+def scalar(x, out):
+    v = tl.load(x)
+    tl.device_assert(v != 7, "seven")
+    tl.store(out, v)
+
+x = torch.arange(100, device="gxu", dtype=torch.int32)
+out = torch.zeros_like(x)
+guarded[(4,)](x, out, 100, B=32, debug=True)
+torch.gxu.synchronize()
+assert (out == x + 1).all().item()
+x[77] = -5
+for run in (lambda: guarded[(4,)](x, out, 100, B=32, debug=True), lambda: scalar[(1,)](x[7:], out, debug=True)):
+    try:
+        run()
+        torch.gxu.synchronize()
+    except Exception as error:
+        print(type(error).__name__, error)
+    else:
+        print("no error")
+x[77] = 5
+guarded[(4,)](x, out, 100, B=32, debug=True)
+torch.gxu.synchronize()
+print("usable", (out == x + 1).all().item())
+"""
+
+
+def test_device_assertions(run_python, tmp_path):
+    script = tmp_path / "asserts.py"
+    script.write_text(_ASSERTS)
+    done = run_python(str(script))
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert "index out of range" in lines[0]
+    assert "asserts.py:8" in lines[0]
+    assert "seven" in lines[1]
+    assert lines[2] == "usable True"
