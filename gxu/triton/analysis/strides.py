@@ -50,7 +50,7 @@ class StrideAnalysis:
         elif op.name in _PRESERVING:
             strides = self.of(op.operands[0])
         else:
-            strides = self._elementwise(op, rank)
+            strides = self._elementwise(value, op)
         return tuple(_bounded(s, size, value.type) for s, size in zip(strides, value.type.shape, strict=True))
 
     def _linear(self, op: Op) -> tuple[Stride, ...]:
@@ -59,12 +59,11 @@ class StrideAnalysis:
         left, right = (self.of(v) for v in op.operands)
         return tuple(_sum(a, _scaled(b, scale * sign)) for a, b in zip(left, right, strict=True))
 
-    def _elementwise(self, op: Op, rank: int) -> tuple[Stride, ...]:
-        shape = op.result.type.shape
-        operands = [v for v in op.operands if v.type.shape == shape]
-        if op.regions or len(operands) != len(op.operands):
-            return _varying(op.result)
-        return tuple(0 if all(self.of(v)[d] == 0 for v in operands) else VARIES for d in range(rank))
+    def _elementwise(self, value: Value, op: Op) -> tuple[Stride, ...]:
+        shape = value.type.shape
+        if op.regions or any(v.type.shape != shape for v in op.operands):
+            return _varying(value)
+        return tuple(0 if all(self.of(v)[d] == 0 for v in op.operands) else VARIES for d in range(len(shape)))
 
 
 def _bounded(stride: Stride, size: int, kind: Type) -> Stride:

@@ -241,7 +241,8 @@ class KernelWriter:
     def _make_roots(self, pending: list[Pending], local: dict[Value, Buffer]) -> list[Root]:
         roots = []
         for kind, op, value, buffer in pending:
-            root = self.walker.make(kind, op, value)
+            fills = value is not None and self.e.buffers.get(value) is buffer
+            root = self.walker.make(kind, op, value, fills=fills)
             root.outputs = [buffer]
             roots.append(root)
         for root in roots:

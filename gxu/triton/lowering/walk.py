@@ -70,8 +70,11 @@ class Walker:
         self.strides = strides
         self.in_memory = in_memory
 
-    def make(self, kind: str, op: Op, value: Value | None = None) -> Root:
-        """A root with fresh axes for a store, an atomic, a reduction, or a buffer that keeps ``value``."""
+    def make(self, kind: str, op: Op, value: Value | None = None, *, fills: bool = False) -> Root:
+        """A root with fresh axes for a store, an atomic, a reduction, or a buffer for ``value``.
+
+        ``fills`` says that the buffer is where everybody else reads the value, so that it must be computed for it.
+        """
         if kind == "dot":
             return self._opaque(op)
         shape = value.type.shape if value is not None else op.operands[0].type.shape
@@ -86,7 +89,7 @@ class Walker:
             root.widest = max(root.widest, BITS[pointer.type.pointee])
         sources = [value] if value is not None else op.operands
         for source in sources:
-            self._visit(root, source, axes, seen, top=value is not None)
+            self._visit(root, source, axes, seen, top=fills)
         root.atoms = frozenset(self._atoms(root))
         return root
 
