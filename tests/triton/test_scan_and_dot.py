@@ -109,7 +109,7 @@ def matmul(a, b, c, m, n, k, sam, sak, sbk, sbn, M: tl.constexpr, N: tl.constexp
         at = start + q
         x = tl.load(a + r[:, None] * sam + at[None, :] * sak, (r[:, None] < m) & (at[None, :] < k), other=0)
         y = tl.load(b + at[:, None] * sbk + s[None, :] * sbn, (at[:, None] < k) & (s[None, :] < n), other=0)
-        total = tl.dot(x, y, total)
+        total = tl.dot(x, y, total, out_dtype=total.dtype)
     if RELU:
         total = tl.maximum(total, 0)
     tl.store(c + r[:, None] * n + s[None, :], total.to(c.dtype.element_ty), (r[:, None] < m) & (s[None, :] < n))
