@@ -108,15 +108,15 @@ class GXUBackend(BaseBackend):
     def add_stages(self, stages: dict[str, Any], options: GXUOptions, language: Language) -> None:
         if language != Language.TRITON:
             raise NotImplementedError(
-                "the gxu Triton backend compiles Triton kernels, not Gluon ones: Gluon layouts describe a GPU's registers; "
-                "write the kernel in triton.language"
+                "the gxu Triton backend compiles Triton kernels, not Gluon ones: Gluon layouts describe a GPU's "
+                "registers; write the kernel in triton.language"
             )
         stages["ttir"] = lambda module, metadata: self.make_ttir(module, metadata, options)
         stages["loops"] = lambda module, metadata: self.make_loops(module, metadata, options)
-        stages["llir"] = lambda kernel, metadata: self.make_llir(kernel, metadata)
+        stages["llir"] = self.make_llir
         if os.environ.get("GXU_DUMP_ASM") == "1":
             stages["asm"] = lambda module, metadata: self.make_asm(module)
-        stages["cubin"] = lambda module, metadata: self.make_image(module, metadata)
+        stages["cubin"] = self.make_image
 
     @staticmethod
     def make_ttir(module: Any, metadata: dict[str, Any], options: GXUOptions) -> Any:
@@ -140,11 +140,13 @@ class GXUBackend(BaseBackend):
         from .codegen.target import host_target
         from .errors import UnsupportedError
         from .ir.reader import read_module
+        from .lowering.hypercubes import flatten_hypercubes
 
         name = module.get_entry_func_name()
         # Any attribute without a dialect's prefix makes the printer use MLIR's generic form, which has one grammar.
         module.set_attr("generic", ir.builder(module.context).get_unit_attr())
         function = read_module(module.str()).kernel(name)
+        flatten_hypercubes(function)
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, _RECURSION))
         try:

@@ -48,7 +48,7 @@ def packed_signature(types: Sequence[Any]) -> str:
             parts.append(_SIGNATURE[kind])
         else:
             raise TypeError(
-                f"a kernel parameter of type {kind} cannot be passed to gxu; pass the pointer, shape and strides instead"
+                f"a kernel parameter of type {kind} cannot be passed to gxu; pass pointer, shape and strides instead"
             )
     return "".join(parts)
 
@@ -145,7 +145,9 @@ class GXUDriver(DriverBase):
         from triton.backends import backends
 
         return not any(
-            backend.driver.is_active() for name, backend in backends.items() if name != "gxu" and name in ("nvidia", "amd")
+            backend.driver.is_active()
+            for name, backend in backends.items()
+            if name != "gxu" and name in ("nvidia", "amd")
         )
 
     def map_python_to_cpp_type(self, ty: str) -> str:

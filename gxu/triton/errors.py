@@ -8,8 +8,8 @@ from .ir.module import Location
 class UnsupportedError(Exception):
     """A kernel uses something that the gxu Triton backend cannot compile.
 
-    The message is one sentence that names the operation, the kernel and the source line. It has a single string argument, so
-    that it travels between compile workers.
+    The message is one sentence that names the operation, the kernel and the source line. It has a single string
+    argument, so that it travels between compile workers.
     """
 
     @classmethod

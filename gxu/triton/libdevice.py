@@ -53,8 +53,8 @@ def _ternary(name):
 
 # The names of triton.language.extra.libdevice by the number of their arguments.
 _UNARY = (
-    "abs acos acosh asin asinh atan atanh cbrt ceil cos cosh erf erfc exp exp10 exp2 expm1 floor j0 j1 lgamma log log10 "
-    "log1p log2 logb nearbyint rint round rsqrt sin sinh sqrt tan tanh tgamma trunc y0 y1"
+    "abs acos acosh asin asinh atan atanh cbrt ceil cos cosh erf erfc exp exp10 exp2 expm1 floor j0 j1 lgamma log "
+    "log10 log1p log2 logb nearbyint rint round rsqrt sin sinh sqrt tan tanh tgamma trunc y0 y1"
 )
 _BINARY = "atan2 copysign div_rn fdim fmod hypot mul_rn nextafter pow remainder"
 # Faster and less exact on a GPU; here the exact function is as fast.

@@ -24,8 +24,8 @@ def base_pointer(value: Value) -> Value | None:
 def same_memory(a: Value, b: Value) -> bool:
     """Whether two pointers may meet.
 
-    Different pointer arguments are taken to point to different memory, or to the same at the same index, as Triton's own
-    scheduling on GPUs assumes for one program.
+    Different pointer arguments are taken to point to different memory, or to the same at the same index, as Triton's
+    own scheduling on GPUs assumes for one program.
     """
     first, second = base_pointer(a), base_pointer(b)
     return first is None or second is None or first is second

@@ -1,7 +1,8 @@
 """Index form: how a tile's value changes along each of its axes.
 
-For every dimension of a tile: 0 where the value does not vary, a number where it grows by that much from one index to the
-next (elements; bytes for pointers), ``SYMBOLIC`` where the step is the same everywhere but not known, and ``VARIES`` else.
+For every dimension of a tile: 0 where the value does not vary, a number where it grows by that much from one index to
+the next (elements; bytes for pointers), ``SYMBOLIC`` where the step is the same everywhere but not known, and
+``VARIES`` else.
 """
 
 from __future__ import annotations
@@ -179,6 +180,8 @@ _RULES = {
     "tt.expand_dims": _expand_dims,
     "tt.broadcast": _broadcast,
     "tt.trans": _trans,
+    "tt.gather": lambda analysis, op: _varying(op.result),
+    "gxu.exchange": lambda analysis, op: _varying(op.result),
     "tt.atomic_rmw": lambda analysis, op: _varying(op.result),
     "tt.atomic_cas": lambda analysis, op: _varying(op.result),
     "tt.reshape": _reshape,

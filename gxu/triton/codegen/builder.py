@@ -1,8 +1,8 @@
 """Writes LLVM IR as text, level by level.
 
-A *level* is the straight-line code of the function, of a loop or of a branch. An instruction goes to the deepest level that
-one of its operands belongs to, so whatever does not vary in a loop leaves it as it is written: hoisting costs nothing and needs no
-pass. Code that must not leave its level (a load after a store, a division) names a minimum depth.
+A *level* is the straight-line code of the function, of a loop or of a branch. An instruction goes to the deepest level
+that one of its operands belongs to, so whatever does not vary in a loop leaves it as it is written: hoisting costs
+nothing and needs no pass. Code that must not leave its level (a load after a store, a division) names a minimum depth.
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ class Builder:
             assert base is not None and value.lanes == lanes, f"{value} in a loop of {lanes} lanes"
             if value.elem == "ptr":
                 offsets = ", ".join(f"i64 {lane * value.stride}" for lane in range(lanes))
-                return self.define(f"getelementptr i8, ptr {self.scalar(base)}, <{lanes} x i64> <{offsets}>", base.depth)
+                return self.define(
+                    f"getelementptr i8, ptr {self.scalar(base)}, <{lanes} x i64> <{offsets}>", base.depth
+                )
             if base.const is not None:
                 numbers = [constant(base.const + lane * value.stride, value.elem).ref for lane in range(lanes)]
                 return "<" + ", ".join(f"{scalar_type} {n}" for n in numbers) + ">"
@@ -157,7 +159,9 @@ class Builder:
             raise AssertionError(f"{value} used in a loop of {lanes} lanes")
         if value.const is not None:
             return f"splat ({scalar_type} {value.ref})"
-        one = self.define(f"insertelement <{lanes} x {scalar_type}> poison, {scalar_type} {value.ref}, i32 0", value.depth)
+        one = self.define(
+            f"insertelement <{lanes} x {scalar_type}> poison, {scalar_type} {value.ref}, i32 0", value.depth
+        )
         return self.define(
             f"shufflevector <{lanes} x {scalar_type}> {one}, <{lanes} x {scalar_type}> poison, "
             f"<{lanes} x i32> zeroinitializer",
@@ -205,9 +209,7 @@ class Builder:
         lanes, (c, x, y), depth = self.operands(condition, a, b)
         kind = _vec(LLVM_TYPE[a.elem], lanes)
         nonneg = a.nonneg and b.nonneg
-        return self.emit(
-            a.elem, f"select {_vec('i1', lanes)} {c}, {kind} {x}, {kind} {y}", depth, lanes, nonneg=nonneg
-        )
+        return self.emit(a.elem, f"select {_vec('i1', lanes)} {c}, {kind} {x}, {kind} {y}", depth, lanes, nonneg=nonneg)
 
     def intrinsic(self, stem: str, *arguments: Val, elem: str | None = None) -> Val:
         """``llvm.<stem>`` overloaded on its first argument's type."""

@@ -1,7 +1,7 @@
 """Control flow around tiles: loops that carry values, branches that give them.
 
-Scalars are carried in registers (LLVM phis). A tile that only moves by uniform steps is carried as one scalar. Any other tile lives
-in memory.
+Scalars are carried in registers (LLVM phis). A tile that only moves by uniform steps is carried as one scalar. Any
+other tile lives in memory.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _if(w: KernelWriter, op: Op) -> None:
 CONTROL: dict[str, Callable[[KernelWriter, Op], None]] = {"scf.for": _for, "scf.while": _while, "scf.if": _if}
 
 
-# -- carried values -------------------------------------------------------------------------------------------------------
+# -- carried values ----------------------------------------------------------------------------------------------------
 
 
 def _carry(w: KernelWriter, op: Op, init: Value, arg: Value, yielded: Value | None) -> Carried:
@@ -229,7 +229,9 @@ def _values(w: KernelWriter, carried: list[Carried]) -> list[Val]:
 def _bind(
     w: KernelWriter, carried: list[Carried], values: list[Value], phis: list[Val], terminator: Op | None = None
 ) -> None:
-    """Lets arguments (or results) stand for what a loop carries; with ``terminator``, lets products accumulate in place."""
+    """Lets arguments (or results) stand for what a loop carries; with ``terminator``, lets products accumulate in
+    place.
+    """
     remaining = iter(phis)
     for number, (state, value) in enumerate(zip(carried, values, strict=True)):
         state.bind(w, value, [next(remaining) for _ in range(state.width)])
@@ -263,8 +265,10 @@ def _uniform_steps(arg: Value, yielded: Value) -> list[Value] | None:
         if op is None or op.name not in ("tt.addptr", "arith.addi"):
             return None
         step = op.operands[1]
-        if step.op is None or step.op.name not in ("tt.splat", "arith.constant") or isinstance(
-            step.op.attrs.get("value"), list
+        if (
+            step.op is None
+            or step.op.name not in ("tt.splat", "arith.constant")
+            or isinstance(step.op.attrs.get("value"), list)
         ):
             return None
         steps.append(step)

@@ -1,7 +1,7 @@
 """Matrix products: blocks of the result stay in registers while the whole inner dimension passes by.
 
-Both operands are tiles in memory, row-major. A block is ``rows x (columns x lanes)`` accumulators: each step along the inner
-dimension loads one row of vectors of the right operand, and broadcasts one element of the left for each row.
+Both operands are tiles in memory, row-major. A block is ``rows x (columns x lanes)`` accumulators: each step along the
+inner dimension loads one row of vectors of the right operand, and broadcasts one element of the left for each row.
 """
 
 from __future__ import annotations
@@ -54,7 +54,15 @@ def _product(e: Evaluator, op: Op, a: Buffer, b: Buffer, output: Buffer, batch: 
 
 
 def _step(
-    e: Evaluator, a: Buffer, b: Buffer, elem: str, batch: Index, rows: list[Val], columns: list[Val], k: Val, state: list[Val]
+    e: Evaluator,
+    a: Buffer,
+    b: Buffer,
+    elem: str,
+    batch: Index,
+    rows: list[Val],
+    columns: list[Val],
+    k: Val,
+    state: list[Val],
 ) -> list[Val]:
     """One step along the inner dimension: state += a[:, k] * b[k, :]."""
     right = [_convert(e, e.read_buffer(b, (*batch, k, column)), elem) for column in columns]

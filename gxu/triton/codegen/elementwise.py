@@ -135,13 +135,13 @@ def _multiply_high(b: Builder, op: Op, args: list[Val]) -> Val:
     if bits == 64:
         lanes, (x, y), depth = b.operands(*args)
         wide, narrow = (f"<{lanes} x i128>", f"<{lanes} x i64>") if lanes > 1 else ("i128", "i64")
-        shift = f"splat (i128 64)" if lanes > 1 else "64"
+        shift = "splat (i128 64)" if lanes > 1 else "64"
         parts = [b.define(f"zext {narrow} {v} to {wide}", depth) for v in (x, y)]
         product = b.define(f"mul {wide} {parts[0]}, {parts[1]}", depth)
         high = b.define(f"lshr {wide} {product}, {shift}", depth)
         return b.emit(elem, f"trunc {wide} {high} to {narrow}", depth, lanes)
-    x, y = (integers.extend(b, a, "i64", signed=False) for a in args)
-    shifted = b.binary("lshr", integers.mul(b, x, y), constant(bits, "i64"))
+    left, right = (integers.extend(b, a, "i64", signed=False) for a in args)
+    shifted = b.binary("lshr", integers.mul(b, left, right), constant(bits, "i64"))
     return integers.truncate(b, shifted, elem)
 
 

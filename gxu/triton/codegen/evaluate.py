@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from ..lowering.walk import VIEWS, bound_sides
 from . import integers, memory
 from .builder import Builder
 from .elementwise import DIVISION_OPCODES, ELEMENTWISE
+from .rearrange import REARRANGED, reshaped_index, table
 from .values import Val, constant
 
 Index = tuple[Val, ...]
@@ -41,7 +43,9 @@ class Progress:
 class Facts:
     """What is known while a nest is being written: mask atoms that hold, and the lanes of a tail that are in bounds."""
 
-    atoms: dict[tuple[Value, tuple[int, ...]], int] = field(default_factory=dict)  # -> depth of the loop that ensures it
+    atoms: dict[tuple[Value, tuple[int, ...]], int] = field(
+        default_factory=dict
+    )  # -> depth of the loop that ensures it
     lane_mask: Val | None = None
     unwrapped: set[Op] = field(default_factory=set)  # divisions that do not wrap within the piece being written
 
@@ -71,6 +75,7 @@ class Evaluator:
             "tt.load": self._load,
             "tt.join": self._join,
             "tt.split": self._split,
+            **{name: functools.partial(view, self) for name, view in REARRANGED.items()},
         }
 
     # -- the memo -----------------------------------------------------------------------------------------------------
@@ -168,12 +173,7 @@ class Evaluator:
         if [s for s in source if s != 1] == [s for s in target if s != 1]:
             remaining = iter([i for i, size in zip(index, target, strict=True) if size != 1])
             return self.at(op.operands[0], tuple(ZERO if size == 1 else next(remaining) for size in source))
-        linear = self.linear(index, target)
-        position: list[Val] = []
-        for size in reversed(source):
-            position.append(integers.divide(self.b, "urem", linear, constant(size, "i32")))
-            linear = integers.divide(self.b, "udiv", linear, constant(size, "i32"))
-        return self.at(op.operands[0], tuple(reversed(position)))
+        return self.at(op.operands[0], reshaped_index(self, op.operands[0], self.linear(index, target)))
 
     def linear(self, index: Index, shape: tuple[int, ...]) -> Val:
         """Row-major position of an index."""
@@ -194,7 +194,7 @@ class Evaluator:
     def _constant(self, op: Op, index: Index) -> Val:
         number = op.attrs["value"]
         if isinstance(number, list):
-            raise UnsupportedError.at("a constant tile of different numbers", op.location)
+            return table(self, op, index)
         return constant(number, op.result.type.elem)
 
     def _make_range(self, op: Op, index: Index) -> Val:

@@ -1,8 +1,9 @@
 """Integer and pointer arithmetic that keeps progressions symbolic.
 
-``base + lane * stride`` is exact modulo the width of its type, whatever overflows: additions, multiplications by uniform values and
-truncations keep it. What looks at the value itself (extensions, divisions, comparisons) needs to know that no lane wraps. That is
-known from bounds, or assumed of 32- and 64-bit indices that take small steps, as Triton's own axis analysis assumes.
+``base + lane * stride`` is exact modulo the width of its type, whatever overflows: additions, multiplications by
+uniform values and truncations keep it. What looks at the value itself (extensions, divisions, comparisons) needs to
+know that no lane wraps. That is known from bounds, or assumed of 32- and 64-bit indices that take small steps, as
+Triton's own axis analysis assumes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def progression(b: Builder, base: Val, stride: int) -> Val:
     if base.elem == "ptr":
         return Val("ptr", None, base.depth, b.lanes, base=base, stride=stride)
     span = stride * (b.lanes - 1)
-    nonneg, bound = _range(base.elem, base.nonneg and stride > 0, None if base.bound is None else base.bound + span, span)
+    nonneg, bound = _range(
+        base.elem, base.nonneg and stride > 0, None if base.bound is None else base.bound + span, span
+    )
     return Val(
         base.elem,
         None,
@@ -38,7 +41,9 @@ def progression(b: Builder, base: Val, stride: int) -> Val:
 
 
 def _range(elem: str, nonneg: bool, bound: int | None, growth: int) -> tuple[bool, int | None]:
-    """(nonneg, bound) of a result whose bound was computed without wrapping; ``growth`` is what an unknown one grew by."""
+    """(nonneg, bound) of a result whose bound was computed without wrapping; ``growth`` is what an unknown one grew
+    by.
+    """
     if not nonneg:
         return False, None
     if bound is None:
@@ -140,8 +145,8 @@ def shl(b: Builder, x: Val, y: Val) -> Val:
 def divide(b: Builder, opcode: str, x: Val, y: Val, *, wraps: bool = True) -> Val:
     """``sdiv``, ``udiv``, ``srem`` or ``urem``.
 
-    Where x cannot be negative and its lanes stay between two multiples of a constant divisor, the quotient is one scalar and
-    the remainder a progression. ``wraps`` False promises it for the lanes that count.
+    Where x cannot be negative and its lanes stay between two multiples of a constant divisor, the quotient is one
+    scalar and the remainder a progression. ``wraps`` False promises it for the lanes that count.
     """
     remainder = opcode.endswith("rem")
     divisor = y.const

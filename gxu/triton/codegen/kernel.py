@@ -15,6 +15,7 @@ from ..ir.types import byte_size
 from ..lowering.form import form_loops
 from ..lowering.hazards import may_overwrite, stale_loads
 from ..lowering.loops import RESULTS, Loop, Root, render
+from ..lowering.reads import KEPT_OPERANDS
 from ..lowering.reuse import repeated_values, shared_scalar_loops
 from ..lowering.segments import Segments, is_root
 from ..lowering.walk import Walker
@@ -103,7 +104,12 @@ class KernelWriter:
             self.block(self.function.entry)
             self.flush()
         return Kernel(
-            self.function.name, self._module(sizes), "\n".join(self.form) + "\n", sizes, self._scratch_bytes(), self.work
+            self.function.name,
+            self._module(sizes),
+            "\n".join(self.form) + "\n",
+            sizes,
+            self._scratch_bytes(),
+            self.work,
         )
 
     def _module(self, sizes: list[int]) -> str:
@@ -155,10 +161,15 @@ class KernelWriter:
             return
         elif op.name == "tt.dot":
             self._dot(op)
+        elif op.name == "tt.histogram":
+            self.pending.append(("opaque", op, None, self.allocate(op.result)))
         elif is_root(op):
-            kind = {"tt.store": "store", "tt.reduce": "reduce", "tt.scan": "scan", "tt.assert": "assert"}.get(op.name, "atomic")
+            kind = {"tt.store": "store", "tt.reduce": "reduce", "tt.scan": "scan", "tt.assert": "assert"}.get(
+                op.name, "atomic"
+            )
             self.pending.append((kind, op, None, None))
         elif any(v.type.is_tile for v in op.results):
+            self._keep_operands(op)
             for value in op.results:
                 if value in self.segments.kept:
                     self._keep(op, value)
@@ -171,11 +182,9 @@ class KernelWriter:
             raise UnsupportedError.at(f"operation {op.name}", op.location)
 
     def _dot(self, op: Op) -> None:
-        for operand in op.operands[:2]:
-            if operand not in self.e.buffers:
-                self._keep(op, operand)
+        self._keep_operands(op)
         output = self._accumulates_in(op) or self.allocate(op.result)
-        self.pending.append(("dot", op, None, output))
+        self.pending.append(("opaque", op, None, output))
 
     def _accumulates_in(self, op: Op) -> Buffer | None:
         """The memory of the loop-carried tile that a product adds to, where nothing else reads its old value."""
@@ -186,6 +195,13 @@ class KernelWriter:
         if state is None or not flows_into(state.value, op.operands[2]):
             return None
         return state.in_place()
+
+    def _keep_operands(self, op: Op) -> None:
+        for number in KEPT_OPERANDS.get(op.name, ()):
+            operand = op.operands[number]
+            recomputed = op.name != "tt.dot" and self.segments.is_index_arithmetic(operand)
+            if operand not in self.e.buffers and not recomputed:
+                self._keep(op, operand)
 
     def _keep(self, op: Op, value: Value) -> None:
         buffer = self.allocate(value)
@@ -211,7 +227,8 @@ class KernelWriter:
         while True:
             roots = self._make_roots(pending, local)
             items = form_loops(roots, self.segments.escaping, self.target.vector_bytes)
-            # A load that a store would overtake is kept in memory, at its own place in the program; so is a costly value.
+            # A load that a store would overtake is kept in memory, at its own place in the program; so is a costly
+            # value.
             stale = [load.result for load in stale_loads(roots, self.segments.order)]
             repeated = [] if local else repeated_values(roots)
             if not stale and not repeated:

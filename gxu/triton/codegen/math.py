@@ -1,8 +1,8 @@
 """Math functions and float conversions as LLVM IR, for scalars and for vectors of any width.
 
-The frequent float32 functions are polynomials written inline; their errors, in units in the last place (ULP), were measured
-against float64 references over samples of the whole range (tests/test_triton_math.py holds them to the bound stated here).
-The others, and all of float64, call libm once for each lane.
+The frequent float32 functions are polynomials written inline; their errors, in units in the last place (ULP), were
+measured against float64 references over samples of the whole range (tests/test_triton_math.py holds them to the bound
+stated here). The others, and all of float64, call libm once for each lane.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _clamp(b: Builder, x: Val, low: float, high: float) -> Val:
     return b.select(b.compare("fcmp ogt", x, _f32(high)), _f32(high), x)
 
 
-# -- libm, lane by lane ---------------------------------------------------------------------------------------------------
+# -- libm, lane by lane ------------------------------------------------------------------------------------------------
 
 
 def _libm(name: str, elem: str | None = None) -> Callable[..., Val]:
@@ -116,7 +116,7 @@ def _inline_f32(symbol: str) -> Callable[[Callable[[Builder, Val], Val]], Callab
     return wrap
 
 
-# -- functions that are instructions --------------------------------------------------------------------------------------
+# -- functions that are instructions -----------------------------------------------------------------------------------
 
 
 def _intrinsic(stem: str) -> Callable[..., Val]:
@@ -152,7 +152,7 @@ def rsqrt(b: Builder, x: Val) -> Val:
     return b.binary("fdiv", constant(1.0, x.elem), b.intrinsic("sqrt", x))
 
 
-# -- exponentials and logarithms ------------------------------------------------------------------------------------------
+# -- exponentials and logarithms ---------------------------------------------------------------------------------------
 
 # 1.5 * 2**23: adding it to a float of small magnitude leaves the rounded integer in the low mantissa bits.
 _ROUND = 12582912.0
@@ -254,7 +254,7 @@ def log2(b: Builder, x: Val) -> Val:
     return _log_specials(b, x, _add(b, e, _add(b, f, small)))
 
 
-# -- hyperbolic tangent, error function -----------------------------------------------------------------------------------
+# -- hyperbolic tangent, error function --------------------------------------------------------------------------------
 
 # tanh(x) = x + x**3 * P(x**2) for |x| < 0.625 (Cephes, tanhf.c).
 _TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
@@ -305,7 +305,7 @@ sin = _libm("sin")
 cos = _libm("cos")
 
 
-# -- conversions between float types --------------------------------------------------------------------------------------
+# -- conversions between float types -----------------------------------------------------------------------------------
 
 
 def convert_float(b: Builder, x: Val, elem: str, rounding: int | None = None) -> Val:
@@ -350,7 +350,7 @@ def _truncate_toward_zero(b: Builder, x: Val, elem: str) -> Val:
     return b.cast("bitcast", b.select(away, b.binary("sub", bits, constant(1, "i16")), bits), elem)
 
 
-# -- libdevice ------------------------------------------------------------------------------------------------------------
+# -- libdevice ---------------------------------------------------------------------------------------------------------
 
 
 def _is_inf(b: Builder, x: Val) -> Val:
@@ -414,8 +414,8 @@ LIBDEVICE: dict[str, Callable[..., Val]] = {
     **{
         name: _libm(name)
         for name in (
-            "acos acosh asin asinh atan atan2 atanh cbrt cosh erfc exp10 expm1 fdim fmod hypot j0 j1 lgamma log10 log1p logb "
-            "nextafter pow remainder sinh tan tgamma y0 y1"
+            "acos acosh asin asinh atan atan2 atanh cbrt cosh erfc exp10 expm1 fdim fmod hypot j0 j1 lgamma "
+            "log10 log1p logb nextafter pow remainder sinh tan tgamma y0 y1"
         ).split()
     },
     "ilogb": _libm("ilogb", "i32"),

@@ -45,7 +45,8 @@ def load(
             function = f"llvm.masked.load.v{lanes}{_suffix(kind)}.p0"
             b.declare(function, vector, ["ptr", f"<{lanes} x i1>", vector])
             passthru = _passthru(b, other, elem, vector)
-            text = f"call {vector} @{function}(ptr align {align} {base}, <{lanes} x i1> {b.wide(mask)}, {vector} {passthru})"
+            chosen = b.wide(mask)
+            text = f"call {vector} @{function}(ptr align {align} {base}, <{lanes} x i1> {chosen}, {vector} {passthru})"
     else:
         function = f"llvm.masked.gather.v{lanes}{_suffix(kind)}.v{lanes}p0"
         b.declare(function, vector, [f"<{lanes} x ptr>", f"<{lanes} x i1>", vector])
@@ -86,7 +87,9 @@ def _load_scalar(b: Builder, pointer: Val, elem: str, mask: Val | None, at_least
             wanted = b.define(f"call i1 @{function}(<{mask.lanes} x i1> {wanted})", depth)
         b.globals["gxu_zero"] = "@gxu_zero = internal constant [16 x i8] zeroinitializer, align 16"
         address = b.define(f"select i1 {wanted}, ptr {address}, ptr @gxu_zero", depth)
-    raw = b.emit("i8" if elem == "i1" else elem, f"load {qualifier}{kind}, ptr {address}, align {byte_size(elem)}", depth)
+    raw = b.emit(
+        "i8" if elem == "i1" else elem, f"load {qualifier}{kind}, ptr {address}, align {byte_size(elem)}", depth
+    )
     return b.cast("trunc", raw, "i1") if elem == "i1" else raw
 
 

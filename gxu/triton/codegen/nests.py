@@ -9,12 +9,16 @@ from ..errors import UnsupportedError
 from ..ir.module import Op
 from ..lowering.loops import FOLDS, Atom, Axis, Dim, Loop, Root, Wrap
 from ..lowering.walk import IGNORES_NAN, identity_of
-from . import atomics, dot, integers, memory
+from . import atomics, dot, histogram, integers, memory
 from .assertions import device_assert
 from .evaluate import ZERO, Buffer, Evaluator, Index
 from .values import LLVM_TYPE, Val, constant
 
 _I32 = "i32"
+# Roots that are about to store, each with its value, its address and its mask.
+Prepared = list[tuple[Root, tuple[Val, Val, Val | None]]]
+# Operations that write loops of their own, and their results to memory.
+_OPAQUE = {"tt.dot": dot.write, "tt.histogram": histogram.write}
 
 
 class NestWriter:
@@ -28,7 +32,7 @@ class NestWriter:
 
     def write(self, items: Sequence[Loop | Root]) -> None:
         """Statements of one body: all that they store is computed before the first of them stores."""
-        pending: list[tuple[Root, object]] = []
+        pending: Prepared = []
         for item in items:
             if isinstance(item, Root) and item.kind in ("store", "buffer"):
                 if self._reads_after(item, pending):
@@ -40,10 +44,10 @@ class NestWriter:
                 self._loop(item)
             elif item.kind in FOLDS:
                 self._fold_nothing(item)
-            elif item.kind == "dot":
+            elif item.kind == "opaque":
                 output = item.outputs[0]
                 assert isinstance(output, Buffer)
-                dot.write(self.e, item.op, output, self.vector_bytes)
+                _OPAQUE[item.op.name](self.e, item.op, output, self.vector_bytes)
                 self.e.buffers[item.op.result] = output
             elif item.kind == "assert":
                 self._assert(item)
@@ -58,7 +62,7 @@ class NestWriter:
 
     # -- stores -------------------------------------------------------------------------------------------------------
 
-    def _reads_after(self, root: Root, pending: list[tuple[Root, object]]) -> bool:
+    def _reads_after(self, root: Root, pending: Prepared) -> bool:
         """Whether the root loads what a pending store writes, and comes after it in the program."""
         order = self.e.order
         return any(
@@ -84,9 +88,9 @@ class NestWriter:
             condition = memory.both(self.b, condition, self.e.facts.lane_mask)
         return value, pointer, condition
 
-    def _finish(self, pending: list[tuple[Root, object]]) -> None:
+    def _finish(self, pending: Prepared) -> None:
         for root, prepared in pending:
-            value, pointer, condition = prepared  # type: ignore[misc]
+            value, pointer, condition = prepared
             if root.kind == "buffer":
                 self._keep(root, 0, self._index(root.axes), value)
             else:
@@ -162,13 +166,14 @@ class NestWriter:
         self.position[loop.axis] = index
         for atom in loop.clamps:
             at = tuple(
-                ZERO if size == 1 else i
-                for i, size in zip(self._index(atom.dims), atom.value.type.shape, strict=True)
+                ZERO if size == 1 else i for i, size in zip(self._index(atom.dims), atom.value.type.shape, strict=True)
             )
             self.e.facts.atoms[(atom.value, tuple(i.uid for i in at))] = self.b.depth
 
     def _body(self, loop: Loop, index: Val, state: list[Val], first: Val | None) -> list[Val]:
-        """One pass over the body. ``state`` holds the accumulators of the loop's reductions, ``first`` whether they are empty."""
+        """One pass over the body. ``state`` holds the accumulators of the loop's reductions, ``first`` whether they
+        are empty.
+        """
         self._enter(loop, index)
         folds = loop.folds
         group: list[Loop | Root] = []
@@ -253,7 +258,9 @@ class NestWriter:
         return guard.results
 
     def _wraps(self, loop: Loop) -> list[tuple[Wrap, Val]]:
-        """The divisions that the loop must be cut for, with the index they start at: not those that vectors fit anyway."""
+        """The divisions that the loop must be cut for, with the index they start at: not those that vectors fit
+        anyway.
+        """
         found = []
         for wrap in loop.wraps:
             start = self.e.at(wrap.op.operands[0], self._index(wrap.dims))
@@ -291,7 +298,9 @@ class NestWriter:
     # -- reductions ---------------------------------------------------------------------------------------------------
 
     def _initial(self, loop: Loop) -> list[Val]:
-        """First accumulators: the identity, or zeros where the combine function has none (the first input replaces them)."""
+        """First accumulators: the identity, or zeros where the combine function has none (the first input replaces
+        them).
+        """
         initial = []
         for root in loop.folds:
             identity = identity_of(root.op) if root.kind == "reduce" else None
@@ -364,7 +373,8 @@ class NestWriter:
         width = lanes
         while width > 1:
             half = width // 2
-            low, high = [], []
+            low: list[Val] = []
+            high: list[Val] = []
             for value in values:
                 kind = LLVM_TYPE[value.elem]
                 source = self.b.wide(value, width)

@@ -34,13 +34,27 @@ _uids = itertools.count()
 class Val:
     """One emitted value.
 
-    ``elem`` is a key of ``BITS``; ``lanes`` is 1 for a scalar, else the width of the vector loop; ``depth`` is the level that
-    defines it. A constant has ``const``; a progression has ``base`` (a scalar Val) and ``stride`` (elements; bytes for
-    pointers), and no ``ref`` until a vector is asked for. ``multiple`` is a known divisor of a scalar integer (of the base of
-    a progression), ``nonneg`` says that no lane is negative, and ``bound`` is then the largest value, where known.
+    ``elem`` is a key of ``BITS``; ``lanes`` is 1 for a scalar, else the width of the vector loop; ``depth`` is the
+    level that defines it. A constant has ``const``; a progression has ``base`` (a scalar Val) and ``stride``
+    (elements; bytes for pointers), and no ``ref`` until a vector is asked for. ``multiple`` is a known divisor of a
+    scalar integer (of the base of a progression), ``nonneg`` says that no lane is negative, and ``bound`` is then the
+    largest value, where known.
     """
 
-    __slots__ = ("base", "bound", "const", "depth", "elem", "lanes", "multiple", "nonneg", "ref", "stride", "uid", "wide")
+    __slots__ = (
+        "base",
+        "bound",
+        "const",
+        "depth",
+        "elem",
+        "lanes",
+        "multiple",
+        "nonneg",
+        "ref",
+        "stride",
+        "uid",
+        "wide",
+    )
 
     def __init__(
         self,
@@ -94,9 +108,7 @@ def constant(number: int | float, elem: str) -> Val:
     if wrapped >> (bits - 1):
         wrapped -= 1 << bits
     bound = wrapped if wrapped >= 0 else None
-    return Val(
-        elem, str(wrapped), 0, const=wrapped, multiple=divisor_of(wrapped), nonneg=wrapped >= 0, bound=bound
-    )
+    return Val(elem, str(wrapped), 0, const=wrapped, multiple=divisor_of(wrapped), nonneg=wrapped >= 0, bound=bound)
 
 
 def divisor_of(number: int) -> int:
@@ -107,20 +119,20 @@ def divisor_of(number: int) -> int:
 def float_literal(number: float, elem: str) -> str:
     """LLVM's exact spelling of a float constant, rounded to ``elem``."""
     if elem == "f64":
-        return "0x%016X" % struct.unpack("<Q", struct.pack("<d", number))[0]
+        return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
     if elem == "f32":
         rounded = _round_f32(number)
-        return "0x%016X" % struct.unpack("<Q", struct.pack("<d", rounded))[0]
+        return f"0x{struct.unpack('<Q', struct.pack('<d', rounded))[0]:016X}"
     if elem == "f16":
         try:
             packed = struct.pack("<e", number)
         except OverflowError:
             packed = struct.pack("<e", math.copysign(math.inf, number))
-        return "0xH%04X" % struct.unpack("<H", packed)[0]
+        return f"0xH{struct.unpack('<H', packed)[0]:04X}"
     bits = struct.unpack("<I", struct.pack("<f", _round_f32(number)))[0]
     if number != number:
-        return "0xR%04X" % ((bits >> 16) | 0x40)
-    return "0xR%04X" % (((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF)
+        return f"0xR{(bits >> 16) | 0x40:04X}"
+    return f"0xR{((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF:04X}"
 
 
 def _round_f32(number: float) -> float:

@@ -1,8 +1,8 @@
 """Reads MLIR's generic textual form (one grammar for every operation) into :mod:`gxu.triton.ir.module`.
 
 The printer puts one operation on a line, so the reader goes line by line: an operation, an operation that opens
-its regions (``({`` at the end), ``}, {`` between regions, ``}) ...`` that closes them, a block header, or an entry of the
-location table at either end of the text.
+its regions (``({`` at the end), ``}, {`` between regions, ``}) ...`` that closes them, a block header, or an entry of
+the location table at either end of the text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any
 from .module import Block, Function, Location, Module, Op, Region, Value
 from .types import BITS, FLOATS, parse_type
 
-_OP = re.compile(r'^\s*(?:(?P<results>%[^=]+?) = )?"(?P<name>[^"]+)"\((?P<operands>[^)]*)\)(?:\[(?P<successors>[^\]]*)\])?')
+_OP = re.compile(
+    r'^\s*(?:(?P<results>%[^=]+?) = )?"(?P<name>[^"]+)"\((?P<operands>[^)]*)\)(?:\[(?P<successors>[^\]]*)\])?'
+)
 _BLOCK = re.compile(r"^\s*\^(?P<label>\w+)(?:\((?P<args>.*)\))?:")
 _LOC_ENTRY = re.compile(r"^#(loc\d*) = loc\((.*)\)$")
 _LOC_REF = re.compile(r" loc\((#loc\d*|unknown|[^()]*(?:\([^()]*\))?[^()]*)\)$")

@@ -2,13 +2,15 @@
 
 1. Axes of different roots that walk the same values are united.
 2. Each root gets a vector axis: the one along which most of the addresses are contiguous.
-3. Runs of neighbouring roots that share an axis get one loop over it, recursively, as long as no root needs what another
+3. Runs of neighbouring roots that share an axis get one loop over it, recursively, as long as no root needs what
+another
    one has not finished.
 4. Masks that every statement of a loop has become its trip count.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 from ..analysis.effects import same_memory
@@ -38,7 +40,7 @@ def form_loops(roots: list[Root], escaping: set[Value], vector_bytes: int) -> li
     return items
 
 
-# -- 1. axes --------------------------------------------------------------------------------------------------------------
+# -- 1. axes -----------------------------------------------------------------------------------------------------------
 
 
 def _unite(roots: list[Root]) -> None:
@@ -67,14 +69,14 @@ def _unite(roots: list[Root]) -> None:
             for dims in reads:
                 meet(value, dims)
     # Neighbours of one shape that share nothing still share their loops.
-    for first, second in zip(roots, roots[1:], strict=False):
+    for first, second in itertools.pairwise(roots):
         if len(first.axes) == len(second.axes):
             for a, b in zip(first.axes, second.axes, strict=True):
                 if a is not None and b is not None:
                     unite(a, b)
 
 
-# -- 2. vector axes -------------------------------------------------------------------------------------------------------
+# -- 2. vector axes ----------------------------------------------------------------------------------------------------
 
 
 def _contiguity(access: Access, scores: dict[Axis, float]) -> None:
@@ -108,7 +110,7 @@ def _choose_vector_axes(roots: list[Root]) -> None:
         axis.vector = False
 
 
-# -- 3. shared loops ------------------------------------------------------------------------------------------------------
+# -- 3. shared loops ---------------------------------------------------------------------------------------------------
 
 
 def _fuse(roots: list[Root], remaining: dict[Root, list[Axis]]) -> list[Loop | Root]:
@@ -206,7 +208,7 @@ def _reads_in_register(producer: Root, consumer: Root, reads: list[tuple[Dim, ..
     return all(same_element(producer.kept_axes, dims) for dims in reads)
 
 
-# -- 4. trip counts -------------------------------------------------------------------------------------------------------
+# -- 4. trip counts ----------------------------------------------------------------------------------------------------
 
 
 def canonical(atom: Atom) -> Atom:
@@ -229,7 +231,9 @@ def _clamp(items: list[Loop | Root], outer: tuple[Axis, ...] = ()) -> None:
 
 
 def _restrictions(root: Root, loop: Loop) -> set[Atom] | None:
-    """Atoms that bound a root along a loop; None if the root does not care what happens outside its neighbours' bounds."""
+    """Atoms that bound a root along a loop; None if the root does not care what happens outside its neighbours'
+    bounds.
+    """
     axis = loop.axis
     along = root.reduce_axis is not None and root.reduce_axis.find() is axis
     if root.kind in FOLDS and not along:
@@ -247,7 +251,7 @@ def _own_atoms(root: Root, axis: Axis) -> set[Atom]:
     return {c for c in map(canonical, root.atoms) if c.axis is axis}
 
 
-# -- 5. lanes -------------------------------------------------------------------------------------------------------------
+# -- 5. lanes ----------------------------------------------------------------------------------------------------------
 
 
 def _choose_lanes(items: list[Loop | Root], vector_bytes: int) -> None:

@@ -10,8 +10,8 @@ from .loops import Root, same_element
 def stale_loads(roots: list[Root], order: dict[Op, int]) -> list[Op]:
     """Loads that stand before a store in the program, but would be evaluated after it.
 
-    That is a load that another loop evaluates again after the store, and one that feeds the store itself from elements which
-    earlier iterations have overwritten.
+    That is a load that another loop evaluates again after the store, and one that feeds the store itself from elements
+    which earlier iterations have overwritten.
     """
     stale: dict[Op, None] = {}
     for position, root in enumerate(roots):
@@ -37,8 +37,8 @@ def stale_loads(roots: list[Root], order: dict[Op, int]) -> list[Op]:
 def may_overwrite(root: Root, source: Value, roots: list[Root]) -> bool:
     """Whether a buffer root may write its result over ``source``, a tile in memory that it and other roots read.
 
-    It may if nobody reads an element of ``source`` after the root has written it: readers are done before the root's loops
-    start, or read the same element in the same body, where values are computed before anything is stored.
+    It may if nobody reads an element of ``source`` after the root has written it: readers are done before the root's
+    loops start, or read the same element in the same body, where values are computed before anything is stored.
     """
     at = roots.index(root)
     for position, reader in enumerate(roots):

@@ -14,7 +14,9 @@ _numbers = itertools.count()
 
 @dataclass(eq=False, slots=True)
 class Axis:
-    """One dimension of iteration. Axes of different roots that may share a loop are united; ``find`` gives the one that counts."""
+    """One dimension of iteration. Axes of different roots that may share a loop are united; ``find`` gives the one
+    that counts.
+    """
 
     size: int
     parent: Axis | None = None
@@ -51,7 +53,9 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """One comparison of a mask, read at ``dims``: ``index < bound`` along ``axis`` where that is its form, else axis None."""
+    """One comparison of a mask, read at ``dims``: ``index < bound`` along ``axis`` where that is its form, else
+    axis None.
+    """
 
     value: Value
     dims: tuple[Dim, ...]
@@ -60,7 +64,9 @@ class Atom:
 
 @dataclass(frozen=True, slots=True)
 class Wrap:
-    """A division or remainder by a constant of an index that grows by one along ``axis``: it changes course every ``period``."""
+    """A division or remainder by a constant of an index that grows by one along ``axis``: it changes course every
+    ``period``.
+    """
 
     op: Op
     dims: tuple[Dim, ...]
@@ -72,9 +78,9 @@ class Wrap:
 class Root:
     """A statement of the loop form.
 
-    ``kind`` is "store", "atomic", "reduce", "scan", "dot", "assert" or "buffer"; ``axes`` is its
-    iteration space, one axis for each dimension (None for dimensions of size one; none at all for a dot, which has loops of
-    its own). A buffer root writes ``value`` to memory of its own.
+    ``kind`` is "store", "atomic", "reduce", "scan", "opaque", "assert" or "buffer"; ``axes`` is its
+    iteration space, one axis for each dimension (None for dimensions of size one; none at all for an opaque one, which
+    has loops of its own). A buffer root writes ``value`` to memory of its own.
     """
 
     kind: str
@@ -120,8 +126,8 @@ class Root:
         if self.kind == "buffer":
             assert self.value is not None
             return f"buffer {self.value.name}{where} = {self.value.name}"
-        if self.kind == "dot":
-            return f"{names} = dot {', '.join(v.name for v in self.op.operands)}"
+        if self.kind == "opaque":
+            return f"{names} = {self.op.name.removeprefix('tt.')} {', '.join(v.name for v in self.op.operands)}"
         if self.kind == "assert":
             return f"assert {self.op.operands[0].name}{where}"
         return f"{self.op.name.removeprefix('tt.')} {self.op.operands[0].name}{where} <- {self.op.operands[1].name}"
@@ -140,7 +146,11 @@ class Loop:
     @property
     def folds(self) -> list[Root]:
         """The reductions and scans that go along this loop."""
-        return [r for r in self.body if isinstance(r, Root) and r.reduce_axis is not None and r.reduce_axis.find() is self.axis]
+        return [
+            r
+            for r in self.body
+            if isinstance(r, Root) and r.reduce_axis is not None and r.reduce_axis.find() is self.axis
+        ]
 
 
 def roots_of(items: list[Loop | Root]) -> Iterator[Root]:
@@ -154,8 +164,7 @@ def roots_of(items: list[Loop | Root]) -> Iterator[Root]:
 def same_element(axes: tuple[Axis | None, ...], dims: tuple[Dim, ...]) -> bool:
     """Whether a read at ``dims`` meets the element at ``axes``, one loop iteration for another."""
     return all(
-        (axis is None and dim is None)
-        or (axis is not None and isinstance(dim, Axis) and dim.find() is axis.find())
+        (axis is None and dim is None) or (axis is not None and isinstance(dim, Axis) and dim.find() is axis.find())
         for axis, dim in zip(axes, dims, strict=True)
     )
 

@@ -30,5 +30,7 @@ def _shape(root: Root) -> tuple[int, ...]:
 
 
 def shared_scalar_loops(root: Root) -> list[Loop]:
-    """Loops around a buffer and all its readers that go one index at a time: the buffer needs no room for their axes."""
+    """Loops around a buffer and all its readers that go one index at a time: the buffer needs no room for their
+    axes.
+    """
     return [loop for loop in root.path if loop.lanes == 1 and all(loop in reader.path for reader in root.readers)]

@@ -1,7 +1,7 @@
 """Cuts blocks into segments, and decides which tiles live in memory between them.
 
-A segment is a stretch of a block whose roots are planned together. It ends before and after an operation with regions, before a
-scalar operation that needs a reduction's scalar, and before a scalar memory effect.
+A segment is a stretch of a block whose roots are planned together. It ends before and after an operation with regions,
+before a scalar operation that needs a reduction's scalar, and before a scalar memory effect.
 """
 
 from __future__ import annotations

@@ -9,13 +9,14 @@ from ..codegen.elementwise import COST, EXPENSIVE
 from ..ir.module import Op, Value, constant_of
 from ..ir.types import BITS
 from .loops import COMPLEX, FOLDS, Access, Atom, Axis, Dim, Root, Wrap
+from .reads import REARRANGES
 
 Dims = tuple[Dim, ...]
 
 # Views: how the dimensions of the operand follow from those of the result.
 VIEWS = {"tt.splat", "tt.expand_dims", "tt.broadcast", "tt.trans", "tt.reshape"}
 # Operations whose results come from memory that a root fills.
-ROOT_RESULTS = {"tt.reduce", "tt.scan", "tt.dot", "tt.atomic_rmw", "tt.atomic_cas"}
+ROOT_RESULTS = {"tt.reduce", "tt.scan", "tt.dot", "tt.atomic_rmw", "tt.atomic_cas", "tt.histogram"}
 DIVISIONS = {"arith.remsi", "arith.remui", "arith.divsi", "arith.divui"}
 # Combine functions of one operation, with the number that changes nothing.
 IDENTITIES: dict[str, Callable[[str], float | int]] = {
@@ -75,7 +76,7 @@ class Walker:
 
         ``fills`` says that the buffer is where everybody else reads the value, so that it must be computed for it.
         """
-        if kind == "dot":
+        if kind == "opaque":
             return self._opaque(op)
         shape = value.type.shape if value is not None else op.operands[0].type.shape
         axes = tuple(Axis(size) if size > 1 else None for size in shape)
@@ -95,11 +96,13 @@ class Walker:
 
     def _opaque(self, op: Op) -> Root:
         """A root that brings its own loops and reads its operands in an order of its own."""
-        root = Root("dot", op, ())
+        root = Root("opaque", op, ())
         seen: set[tuple[Value, Dims]] = set()
         for operand in op.operands:
             self._visit(root, operand, (COMPLEX,) * len(operand.type.shape), seen)
-        root.cost = 2 * op.result.type.numel * op.operands[0].type.shape[-1]
+        root.cost = 2 * op.operands[0].type.numel
+        if op.name == "tt.dot":
+            root.cost *= op.result.type.shape[-1]
         return root
 
     def _visit(self, root: Root, value: Value, dims: Dims, seen: set[tuple[Value, Dims]], top: bool = False) -> None:
@@ -120,11 +123,8 @@ class Walker:
             if op.name in VIEWS:
                 stack.append((op.operands[0], view_dims(op, dims), False))
                 continue
-            if op.name == "tt.join":
-                stack += [(operand, dims[:-1], False) for operand in op.operands]
-                continue
-            if op.name == "tt.split":
-                stack.append((op.operands[0], (*dims, COMPLEX), False))
+            if op.name in REARRANGES:
+                stack += [(operand, at, False) for operand, at in REARRANGES[op.name](op, dims)]
                 continue
             if op.name == "tt.load":
                 root.loads.setdefault(op, []).append(dims)
