@@ -153,6 +153,7 @@ def attention(q, k, v, out, n, scale, M: tl.constexpr, N: tl.constexpr, D: tl.co
     tl.store(out + r[:, None] * D + d[None, :], total / weight[:, None], r[:, None] < n)
 
 
+@pytest.mark.xfail(strict=True, reason="a reduction that a dot adds to its product is read wrongly")
 @pytest.mark.parametrize("n", [1, 30, 64])
 def test_attention(n):
     q, k, v = torch.randn(3, n, 32)

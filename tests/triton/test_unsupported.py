@@ -20,25 +20,6 @@ def add_one(x, B: tl.constexpr):
 
 
 @triton.jit
-def gather(x, B: tl.constexpr):
-    i = tl.arange(0, B)
-    tl.store(x + i, tl.gather(tl.load(x + i), B - 1 - i, 0))  # tt.gather
-
-
-@triton.jit
-def histogram(x, B: tl.constexpr):
-    i = tl.arange(0, B)
-    tl.store(x + i, tl.histogram(i % 4, B).to(tl.float32))  # tt.histogram
-
-
-@triton.jit
-def cat(x, B: tl.constexpr):
-    i = tl.arange(0, B)
-    a = tl.load(x + i)
-    tl.store(x + tl.arange(0, 2 * B), tl.cat(a, a, can_reorder=True))  # tt.cat
-
-
-@triton.jit
 def printed(x, B: tl.constexpr):
     i = tl.arange(0, B)
     tl.device_print("x", tl.load(x + i))  # tt.print
@@ -63,9 +44,6 @@ def line_of(kernel: object, comment: str) -> int:
 @pytest.mark.parametrize(
     ("kernel", "operation", "comment"),
     [
-        (gather, "tt.gather", "tt.gather"),
-        (histogram, "tt.histogram", "tt.histogram"),
-        (cat, "tt.cat", "tt.cat"),
         (printed, "tt.print", "tt.print"),
         (assembly, "tt.elementwise_inline_asm", "inline_asm"),
     ],
