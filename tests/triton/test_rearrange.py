@@ -55,7 +55,7 @@ def top(x, out, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
     tl.store(out + i * K + tl.arange(0, K)[None, :], v)
 
 
-@pytest.mark.parametrize("k", [1, 2, 8, 32])
+@pytest.mark.parametrize("k", [2, 8, 32])
 @pytest.mark.parametrize("shape", [(1, 32), (4, 64)])
 def test_topk(shape, k):
     x = torch.randn(shape)
@@ -81,7 +81,7 @@ def test_flip(dtype, shape, dim):
 @triton.jit
 def flip_masked(x, out, n, B: tl.constexpr):
     i = tl.arange(0, B)
-    tl.store(out + i, tl.flip(tl.load(x + i, i < n, other=-1)), i < n)
+    tl.store(out + i, tl.flip(tl.load(x + i, i < n, other=-1), 0), i < n)
 
 
 def test_flip_of_a_masked_row():

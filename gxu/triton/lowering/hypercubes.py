@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from ..codegen.elementwise import ELEMENTWISE
-from ..ir.module import Block, Function, Op, Value, walk
+from ..ir.module import Block, Function, Op, Region, Value, walk
 from ..ir.types import Type
 from .walk import VIEWS
 
@@ -22,9 +22,11 @@ _ANY_SHAPE = {"gxu.exchange", "tt.splat", "arith.constant"}
 def flatten_hypercubes(function: Function) -> None:
     """Rewrites the function in place, where it has tiles of many dimensions or partners."""
     blocks = [block for region in _regions(function) for block in region.blocks]
-    if not any(_concerned(op) for block in blocks for op in block.ops):
+    ops = [op for block in blocks for op in block.ops]
+    partners = {op: partner for op in ops if (partner := _partner_of(op)) is not None}
+    if not partners and not any(len(v.type.shape) >= _RANK for op in ops for v in op.results):
         return
-    flattener = _Flattener()
+    flattener = _Flattener(partners)
     for block in blocks:
         flattener.block(block)
     _count_uses(function)
@@ -32,15 +34,11 @@ def flatten_hypercubes(function: Function) -> None:
         _remove_unused(block)
 
 
-def _regions(function: Function) -> list:
+def _regions(function: Function) -> list[Region]:
     regions = [function.region]
     for block in function.region.blocks:
         regions += [region for op in walk(block) for region in op.regions if op.name.startswith("scf.")]
     return regions
-
-
-def _concerned(op: Op) -> bool:
-    return any(len(v.type.shape) >= _RANK for v in op.results) or _partner_of(op) is not None
 
 
 def _partner_of(op: Op) -> tuple[Value, int] | None:
@@ -66,7 +64,8 @@ def _partner_of(op: Op) -> tuple[Value, int] | None:
 
 
 class _Flattener:
-    def __init__(self) -> None:
+    def __init__(self, partners: dict[Op, tuple[Value, int]]) -> None:
+        self.partners = partners
         self.shapes: dict[Value, tuple[int, ...]] = {}  # of values that are flat now: their shapes before
         self.names = 0
 
@@ -79,7 +78,7 @@ class _Flattener:
         block.ops = self.ops
 
     def _op(self, op: Op) -> None:
-        partner = _partner_of(op)
+        partner = self.partners.get(op)
         if partner is not None:
             self._exchange(op, *partner)
             return
@@ -99,10 +98,20 @@ class _Flattener:
         original = self.shapes.get(value, value.type.shape)
         bits = math.prod(original[axis + 1 :])
         source = self._flat(value)
+        # The element is what its bits are: what sort compares and what it exchanges are one value in memory.
+        cast = source.op if source.op is not None and source.op.name in ("tt.bitcast", "arith.bitcast") else None
+        if cast is not None:
+            source = cast.operands[0]
         if source.op is not None and source.op.name == "gxu.exchange":
             bits ^= source.op.attrs["bits"]
             source = source.op.operands[0]
-        op.name, op.operands, op.attrs = "gxu.exchange", [source], {"bits": bits}
+        if cast is not None:
+            moved = self._value(source.type)
+            moved.op = Op("gxu.exchange", [source], [moved], {"bits": bits}, [], op.location)
+            self.ops.append(moved.op)
+            op.name, op.operands, op.attrs = cast.name, [moved], {}
+        else:
+            op.name, op.operands, op.attrs = "gxu.exchange", [source], {"bits": bits}
         self.ops.append(op)
         if len(shape) > 1:
             self._becomes_flat(op.result)
