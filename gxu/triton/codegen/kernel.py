@@ -201,7 +201,9 @@ class KernelWriter:
             operand = op.operands[number]
             recomputed = op.name != "tt.dot" and self.segments.is_index_arithmetic(operand)
             if operand not in self.e.buffers and not recomputed:
-                self._keep(op, operand)
+                # At its own place: other roots of this segment read it there too.
+                self._keep(operand.op or op, operand)
+                self.pending.sort(key=self._place)
 
     def _keep(self, op: Op, value: Value) -> None:
         buffer = self.allocate(value)
@@ -240,7 +242,7 @@ class KernelWriter:
             for value in [*stale, *repeated]:
                 assert value.op is not None
                 pending.append(("buffer", value.op, value, self.e.buffers[value]))
-            pending.sort(key=lambda entry: self.segments.order[entry[1]])
+            pending.sort(key=self._place)
         for root in roots:
             if root.value in local:
                 self._place_local(root, local[root.value])
@@ -254,6 +256,10 @@ class KernelWriter:
         for line in render(items):
             self.note(line)
         NestWriter(self.e, self.target.vector_bytes).write(items)
+
+    def _place(self, entry: Pending) -> int:
+        """Position in the program, by which roots are ordered."""
+        return self.segments.order[entry[1]]
 
     def _make_roots(self, pending: list[Pending], local: dict[Value, Buffer]) -> list[Root]:
         roots = []
