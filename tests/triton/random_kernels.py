@@ -1,7 +1,7 @@
 """Writes random kernels: tiles of one and two dimensions, loads and stores that overlap, reductions, loops, branches.
 
-Everything is int32, so that the interpreter's results are exact, and every store's index is a permutation, so that they are
-determined. Three buffers ``x``, ``y``, ``z`` of ``size`` elements a program are read and overwritten by each program alone.
+Everything is int32, so that the interpreter's results are exact, and every store's index is a permutation, so that
+they are determined. Each program reads and overwrites its own ``size`` elements of three buffers ``x``, ``y``, ``z``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def generated(x, y, z, n, m, SIZE: tl.constexpr, M: tl.constexpr, N: tl.constexp
 
 
 class KernelGenerator:
-    """One random kernel; ``source`` is its module's text, ``rows``, ``columns``, ``block`` and ``size`` its tile sizes."""
+    """One random kernel: ``source`` is its module's text, ``rows``, ``columns``, ``block``, ``size`` its tile sizes."""
 
     def __init__(self, seed: int, statements: int = 14) -> None:
         self.random = random.Random(seed)
@@ -82,7 +82,11 @@ class KernelGenerator:
         count = self.numel(kind)
         shift = self.random.choice((0, 0, 0, 1, count // 2, self.size - count))
         if kind == "rc":
-            forms = ["r[:, None] * N + c[None, :]", "c[None, :] * M + r[:, None]", "(M - 1 - r[:, None]) * N + c[None, :]"]
+            forms = [
+                "r[:, None] * N + c[None, :]",
+                "c[None, :] * M + r[:, None]",
+                "(M - 1 - r[:, None]) * N + c[None, :]",
+            ]
             forms.append("r[:, None] * N + (N - 1 - c[None, :])")
         else:
             forms = [kind, kind, f"({count - 1} - {kind})", f"({kind} ^ {self.random.randrange(count)})"]
@@ -97,9 +101,18 @@ class KernelGenerator:
         bound = self.random.choice(("n", "m", "n * 5", "m - 3", str(self.random.randrange(self.numel(kind) + 2))))
         if kind == "rc":
             simple = [f"(r[:, None] < {bound}) & (c[None, :] < m)", f"c[None, :] < {bound}", f"r[:, None] <= {bound}"]
-            simple += [f"r[:, None] * N + c[None, :] < {bound}", "c[None, :] <= r[:, None]", f"({bound} > r[:, None]) & (n > 2)"]
+            simple += [
+                f"r[:, None] * N + c[None, :] < {bound}",
+                "c[None, :] <= r[:, None]",
+                f"({bound} > r[:, None]) & (n > 2)",
+            ]
         else:
-            simple = [f"{kind} < {bound}", f"{kind} < {bound}", f"{kind} * 2 + 1 <= {bound}", f"({kind} >= {bound}) & ({kind} < m)"]
+            simple = [
+                f"{kind} < {bound}",
+                f"{kind} < {bound}",
+                f"{kind} * 2 + 1 <= {bound}",
+                f"({kind} >= {bound}) & ({kind} < m)",
+            ]
         text = self.random.choice(simple)
         if self.random.random() < 0.25:
             text = f"({text}) & ({self.pick(kind) if self.scope[kind] else '1'} % 3 != 0)"

@@ -157,7 +157,9 @@ def carried_kinds(x, out, n, lo, hi, STEP: tl.constexpr, B: tl.constexpr):
 
 @pytest.mark.parametrize(("lo", "hi", "step"), [(0, 5, 1), (0, 0, 1), (4, -3, -2), (5, 2, 1), (-4, 9, 3), (3, 4, -1)])
 def test_loops_carry_scalars_tiles_and_pointers(lo, hi, step):
-    agree(carried_kinds, (1,), torch.randint(-9, 9, (200,)).float(), torch.full((66,), 7.0), 40, lo, hi, STEP=step, B=32)
+    agree(
+        carried_kinds, (1,), torch.randint(-9, 9, (200,)).float(), torch.full((66,), 7.0), 40, lo, hi, STEP=step, B=32
+    )
 
 
 @triton.jit
@@ -165,7 +167,7 @@ def loaded_offsets_in_loop(table, data, out, n, B: tl.constexpr):
     i = tl.arange(0, B)
     offset = tl.load(table + i)
     total = tl.zeros([B], tl.int32)
-    for k in range(n):
+    for _ in range(n):
         total += tl.load(data + offset)
         tl.store(table + i, offset * 0 + 11)
         offset += 2
@@ -194,7 +196,13 @@ def bounds_from_reduction(x, out, B: tl.constexpr):
 
 
 def test_loop_bounds_from_a_reduction():
-    agree(bounds_from_reduction, (1,), torch.randint(-3, 8, (64,), dtype=torch.int32), torch.zeros(64, dtype=torch.int32), B=64)
+    agree(
+        bounds_from_reduction,
+        (1,),
+        torch.randint(-3, 8, (64,), dtype=torch.int32),
+        torch.zeros(64, dtype=torch.int32),
+        B=64,
+    )
 
 
 @triton.jit
@@ -243,7 +251,15 @@ def branches(x, out, flag, n, B: tl.constexpr):
 @pytest.mark.parametrize("flag", [0, 1, 2, 3])
 @pytest.mark.parametrize("n", [0, 5, 32])
 def test_branches(flag, n):
-    agree(branches, (1,), torch.randint(-9, 9, (32,), dtype=torch.int32), torch.full((64,), 99, dtype=torch.int32), flag, n, B=32)
+    agree(
+        branches,
+        (1,),
+        torch.randint(-9, 9, (32,), dtype=torch.int32),
+        torch.full((64,), 99, dtype=torch.int32),
+        flag,
+        n,
+        B=32,
+    )
 
 
 @triton.jit
@@ -294,7 +310,14 @@ def while_free_collatz(x, out, steps, B: tl.constexpr):
 
 
 def test_iterating_on_tiles():
-    agree(while_free_collatz, (1,), torch.arange(1, 129, dtype=torch.int32), torch.zeros(128, dtype=torch.int32), 130, B=128)
+    agree(
+        while_free_collatz,
+        (1,),
+        torch.arange(1, 129, dtype=torch.int32),
+        torch.zeros(128, dtype=torch.int32),
+        130,
+        B=128,
+    )
 
 
 @triton.jit
@@ -315,7 +338,14 @@ def if_in_loop_with_tiles(x, out, n, B: tl.constexpr):
 
 @pytest.mark.parametrize("trips", [0, 1, 2, 3, 7])
 def test_branches_in_loops_carry_tiles(trips):
-    agree(if_in_loop_with_tiles, (1,), torch.randint(-4, 4, (64,), dtype=torch.int32), torch.zeros(128, dtype=torch.int32), trips, B=64)
+    agree(
+        if_in_loop_with_tiles,
+        (1,),
+        torch.randint(-4, 4, (64,), dtype=torch.int32),
+        torch.zeros(128, dtype=torch.int32),
+        trips,
+        B=64,
+    )
 
 
 @triton.jit

@@ -40,7 +40,9 @@ def all_halves(dtype: torch.dtype) -> torch.Tensor:
 
 
 def float32_of_all_kinds() -> torch.Tensor:
-    edges = torch.arange(0, 512, dtype=torch.int64)[:, None] * 2**23 + torch.tensor([-1, 0, 1, 2**12, 2**12 - 1, 2**15, 2**15 + 1, 2**16, 3 * 2**15])
+    edges = torch.arange(0, 512, dtype=torch.int64)[:, None] * 2**23 + torch.tensor(
+        [-1, 0, 1, 2**12, 2**12 - 1, 2**15, 2**15 + 1, 2**16, 3 * 2**15]
+    )
     patterns = torch.cat([torch.arange(0, 2**32, 20011), edges.flatten() % 2**32])
     return patterns.to(torch.uint32).view(torch.float32)
 
@@ -55,7 +57,7 @@ def test_every_float8_is_decoded(dtype, target):
 @pytest.mark.parametrize("dtype", list(_FLOAT8))
 @pytest.mark.parametrize("source", [torch.float32, torch.float16, torch.bfloat16])
 def test_floats_are_rounded_to_float8(dtype, source):
-    """As torch in range; beyond it the formats without infinities end at their largest number, as GPUs convert for Triton."""
+    """As torch in range; where torch gives NaN for numbers beyond it, the largest number, as GPUs do for Triton."""
     x = float32_of_all_kinds() if source == torch.float32 else all_halves(source)
     got, wanted = converted(x, dtype), x.to(dtype)
     largest = torch.finfo(dtype).max
@@ -82,7 +84,11 @@ def test_rounding_toward_zero(dtype):
     code = got.view(torch.uint8 if dtype.itemsize == 1 else torch.uint16).to(torch.int32)
     following = (code + 1).to(torch.uint8 if dtype.itemsize == 1 else torch.uint16).view(dtype)
     further = following.float().abs() > x.abs()
-    assert (further | ~following.isfinite() if dtype.itemsize > 1 else further | following.float().isnan() | following.float().isinf()).all()
+    assert (
+        further | ~following.isfinite()
+        if dtype.itemsize > 1
+        else further | following.float().isnan() | following.float().isinf()
+    ).all()
     assert torch.equal(torch.signbit(got.float()), torch.signbit(x))
 
 
@@ -102,7 +108,9 @@ def test_halves_are_widened_exactly(dtype):
 
 
 def test_float64_is_rounded_to_float32():
-    x = torch.cat([random_bits(4000, torch.float64), torch.randn(2000).double(), torch.logspace(-50, 40, 2000).double()])
+    x = torch.cat(
+        [random_bits(4000, torch.float64), torch.randn(2000).double(), torch.logspace(-50, 40, 2000).double()]
+    )
     assert torch.equal(bits(converted(x, torch.float32)), bits(x.to(torch.float32)))
 
 
@@ -124,7 +132,9 @@ def test_integers_are_converted(source, target):
 @pytest.mark.parametrize("target", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.uint32])
 def test_floats_are_truncated_to_integers(source, target):
     info = torch.iinfo(target)
-    x = torch.cat([torch.randn(500) * 50, torch.randn(500) * 1e6, torch.tensor([0.5, -0.5, 0.99, -0.99, 0.0, -0.0])]).to(source)
+    x = torch.cat(
+        [torch.randn(500) * 50, torch.randn(500) * 1e6, torch.tensor([0.5, -0.5, 0.99, -0.99, 0.0, -0.0])]
+    ).to(source)
     x = x[(x.double() > max(info.min, -(2.0**62)) - 1) & (x.double() < info.max) & ((info.min < 0) | (x > -1))]
     assert_same(converted(x, target), x.double().trunc().to(torch.int64).to(target))
 

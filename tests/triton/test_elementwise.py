@@ -1,4 +1,4 @@
-"""Operations on single elements: every operator with every type, against torch and numpy; expressions drawn by hypothesis."""
+"""Operations on single elements: every operator with every type, and expressions drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def test_integer_operators(dtype, n):
     b[(b == 0) | ((info.min < 0) & (b == np.array(-1).astype(a.dtype)) & (a == info.min))] = 3
     shift = np.random.RandomState(n).randint(0, info.bits, n).astype(a.dtype)
     with np.errstate(all="ignore"):
-        quotient = np.array([int(abs(int(p)) // abs(int(q))) * (1 if (p < 0) == (q < 0) else -1) for p, q in zip(a, b, strict=True)], dtype=object).astype(a.dtype)
+        quotient = np.array(
+            [int(abs(int(p)) // abs(int(q))) * (1 if (p < 0) == (q < 0) else -1) for p, q in zip(a, b, strict=True)],
+            dtype=object,
+        ).astype(a.dtype)
         rest = (a - (quotient * b).astype(a.dtype)).astype(a.dtype)
         wanted = [a + b, a - b, a * b, quotient, rest, a & b, a | b, a ^ b, a << shift, a >> shift]
         wanted += [np.minimum(a, b), np.maximum(a, b), ~a, np.where(a > b, a, b + np.array(1, a.dtype)), np.abs(a)]
@@ -109,7 +112,14 @@ def test_float_operators(dtype, n):
     pairs = torch.cartesian_prod(specials, specials).to(dtype)[: max(n - 1, 0)]
     x[: len(pairs)], y[: len(pairs)] = pairs.T
     out, flags = launch(
-        float_operators, (-(-n // 128),), x, y, torch.zeros(10 * n, dtype=dtype), torch.zeros(6 * n, dtype=torch.bool), n, B=128
+        float_operators,
+        (-(-n // 128),),
+        x,
+        y,
+        torch.zeros(10 * n, dtype=dtype),
+        torch.zeros(6 * n, dtype=torch.bool),
+        n,
+        B=128,
     )[2:]
     # torch.fmin and torch.fmax let a signalling NaN through.
     low = torch.where(x.isnan(), y, torch.where(y.isnan(), x, torch.minimum(x, y)))
@@ -147,11 +157,13 @@ def test_types_of_different_width_in_one_kernel():
     assert_same(got[3], ((x8 & 3).long() * (x64 >> 2) + (x16.long() << 3)).double())
 
 
-# -- drawn expressions ----------------------------------------------------------------------------------------------------
+# -- drawn expressions ---------------------------------------------------------------------------------------------
 
 
 @triton.jit
-def drawn(x, y, out, n, sx, sy, so, start, B: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr, MASK: tl.constexpr):
+def drawn(
+    x, y, out, n, sx, sy, so, start, B: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr, MASK: tl.constexpr
+):
     i = tl.program_id(0) * B + tl.arange(0, B)
     if MASK == "bound":
         m = i < n
@@ -182,7 +194,9 @@ def drawn(x, y, out, n, sx, sy, so, start, B: tl.constexpr, FIRST: tl.constexpr,
     tl.store(out + i * so, d, m)
 
 
-_DTYPES = st.sampled_from([torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.float32, torch.float64])
+_DTYPES = st.sampled_from(
+    [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.float32, torch.float64]
+)
 
 
 def _check_drawn(dtype, block, n, strides, first, second, mask, start):
@@ -191,7 +205,9 @@ def _check_drawn(dtype, block, n, strides, first, second, mask, start):
     x = torch.randint(-20, 20, (size * max(sx, 1),)).to(dtype)
     y = torch.randint(-20, 20, (size * max(sy, 1),)).to(dtype)
     out = torch.full((size * so,), 99).to(dtype)
-    got = launch(drawn, (-(-size // block),), x, y, out, n, sx, sy, so, start, B=block, FIRST=first, SECOND=second, MASK=mask)[2]
+    got = launch(
+        drawn, (-(-size // block),), x, y, out, n, sx, sy, so, start, B=block, FIRST=first, SECOND=second, MASK=mask
+    )[2]
     i = torch.arange(n)
     a, b = x[i * sx], y[i * sy]
     keep = {"bound": i >= 0, "window": i >= start, "odd": i % 2 == 1, "data": a > 0}[mask]
@@ -255,8 +271,17 @@ def broadcasts(x, y, z, out, m, n, M: tl.constexpr, N: tl.constexpr):
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (1, 100), (100, 1), (37, 53), (64, 64)])
 @pytest.mark.parametrize("tile", [(1, 64), (16, 16), (64, 2)])
 def test_broadcasting(m, n, tile):
-    x, y, z = torch.randint(-9, 9, (m, n)).float(), torch.randint(-9, 9, (m, 1)).float(), torch.randint(-9, 9, (1, n)).float()
+    x, y, z = (
+        torch.randint(-9, 9, (m, n)).float(),
+        torch.randint(-9, 9, (m, 1)).float(),
+        torch.randint(-9, 9, (1, n)).float(),
+    )
     grid = (-(-m // tile[0]), -(-n // tile[1]))
     out = launch(broadcasts, grid, x, y, z, torch.zeros(2 * m * n + n + m), m, n, M=tile[0], N=tile[1])[3]
-    wanted = [(x * y + z - y * z).t().reshape(-1), torch.where(y > z, x, y.expand(m, n)).reshape(-1), z.flatten() * 2, y.flatten() * 2 + n]
+    wanted = [
+        (x * y + z - y * z).t().reshape(-1),
+        torch.where(y > z, x, y.expand(m, n)).reshape(-1),
+        z.flatten() * 2,
+        y.flatten() * 2 + n,
+    ]
     assert_same(out, torch.cat(wanted))

@@ -1,4 +1,4 @@
-"""Math functions against double precision: the bounds, in units in the last place, that gxu/triton/codegen/math.py states."""
+"""Math functions against double precision: the bounds (in ULP) that gxu/triton/codegen/math.py states."""
 
 from __future__ import annotations
 
@@ -72,7 +72,17 @@ _REFERENCE = {
     "sigmoid": torch.sigmoid,
 }
 # Where no docstring states a bound: 0.5 is correctly rounded, 0 exact; the C library's functions hold 1.
-_BOUNDS = {"sqrt": 0.5, "sqrt_rn": 0.5, "rsqrt": 1.5, "sin": 1.0, "cos": 1.0, "floor": 0.0, "ceil": 0.0, "abs": 0.0, "sigmoid": 4.0}
+_BOUNDS = {
+    "sqrt": 0.5,
+    "sqrt_rn": 0.5,
+    "rsqrt": 1.5,
+    "sin": 1.0,
+    "cos": 1.0,
+    "floor": 0.0,
+    "ceil": 0.0,
+    "abs": 0.0,
+    "sigmoid": 4.0,
+}
 
 
 def stated_bound(op: str) -> float:
@@ -91,7 +101,7 @@ def all_kinds_of_f32(step: int = 4099) -> torch.Tensor:
 
 
 def errors(got: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
-    """Distance in units in the last place of ``got``'s type; infinite where one is NaN or infinite and the other not."""
+    """Distance in ULP of ``got``'s type; infinite where one is NaN or infinite and the other not."""
     kind = got.dtype
     info = torch.finfo(kind)
     wide = got.double()
@@ -131,7 +141,9 @@ def test_float32_functions_hold_their_bounds_densely(op):
         assert distance.max() <= stated_bound(op)
 
 
-@pytest.mark.parametrize("op", ["exp", "exp2", "log", "log2", "erf", "tanh", "sqrt", "rsqrt", "sin", "floor", "abs", "sigmoid"])
+@pytest.mark.parametrize(
+    "op", ["exp", "exp2", "log", "log2", "erf", "tanh", "sqrt", "rsqrt", "sin", "floor", "abs", "sigmoid"]
+)
 def test_special_values_of_float32(op):
     inf, nan = float("inf"), float("nan")
     x = torch.tensor([0.0, -0.0, inf, -inf, nan, 1.0, -1.0, 1e-45, -1e-45, 3.4028235e38, -3.4028235e38])
@@ -152,12 +164,14 @@ def test_narrow_functions(op, dtype):
 
 @pytest.mark.parametrize("op", sorted(set(_REFERENCE) - {"sqrt_rn"}))
 def test_float64_functions(op):
-    x = torch.cat([torch.randn(2000).double() * 10, torch.randn(2000).double() * 1e-3, torch.logspace(-300, 300, 999).double()])
+    x = torch.cat(
+        [torch.randn(2000).double() * 10, torch.randn(2000).double() * 1e-3, torch.logspace(-300, 300, 999).double()]
+    )
     got, wanted = evaluate(op, x), _REFERENCE[op](x)
     assert errors(got, wanted).max() <= (3 if op in ("sigmoid", "rsqrt") else 2), op
 
 
-# -- libdevice ------------------------------------------------------------------------------------------------------------
+# -- libdevice -----------------------------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -174,20 +188,63 @@ def apply_libdevice(x, y, out, n, B: tl.constexpr, F: tl.constexpr, ARITY: tl.co
 
 
 _UNARY = {
-    "acos": torch.acos, "acosh": torch.acosh, "asin": torch.asin, "asinh": torch.asinh, "atan": torch.atan, "atanh": torch.atanh,
-    "cosh": torch.cosh, "sinh": torch.sinh, "tan": torch.tan, "tanh": torch.tanh, "erfc": torch.erfc, "erf": torch.erf,
-    "exp": torch.exp, "exp2": torch.exp2, "expm1": torch.expm1, "log": torch.log, "log10": torch.log10, "log1p": torch.log1p,
-    "log2": torch.log2, "lgamma": torch.lgamma, "ceil": torch.ceil, "floor": torch.floor, "trunc": torch.trunc,
-    "rint": torch.round, "nearbyint": torch.round, "sqrt": torch.sqrt, "rsqrt": torch.rsqrt, "abs": torch.abs, "sin": torch.sin,
-    "cos": torch.cos, "j0": torch.special.bessel_j0, "j1": torch.special.bessel_j1, "y0": torch.special.bessel_y0,
-    "y1": torch.special.bessel_y1, "fast_expf": torch.exp, "fast_logf": torch.log, "fast_tanhf": torch.tanh,
-}  # fmt: skip
-_LIBDEVICE_ULP = {"lgamma": 12, "j0": 1e4, "j1": 1e4, "y0": 1e4, "y1": 1e4, "erf": 7, "tanh": 3, "fast_tanhf": 3, "log2": 3, "erfc": 4}
+    "acos": torch.acos,
+    "acosh": torch.acosh,
+    "asin": torch.asin,
+    "asinh": torch.asinh,
+    "atan": torch.atan,
+    "atanh": torch.atanh,
+    "cosh": torch.cosh,
+    "sinh": torch.sinh,
+    "tan": torch.tan,
+    "tanh": torch.tanh,
+    "erfc": torch.erfc,
+    "erf": torch.erf,
+    "exp": torch.exp,
+    "exp2": torch.exp2,
+    "expm1": torch.expm1,
+    "log": torch.log,
+    "log10": torch.log10,
+    "log1p": torch.log1p,
+    "log2": torch.log2,
+    "lgamma": torch.lgamma,
+    "ceil": torch.ceil,
+    "floor": torch.floor,
+    "trunc": torch.trunc,
+    "rint": torch.round,
+    "nearbyint": torch.round,
+    "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt,
+    "abs": torch.abs,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "j0": torch.special.bessel_j0,
+    "j1": torch.special.bessel_j1,
+    "y0": torch.special.bessel_y0,
+    "y1": torch.special.bessel_y1,
+    "fast_expf": torch.exp,
+    "fast_logf": torch.log,
+    "fast_tanhf": torch.tanh,
+}
+_LIBDEVICE_ULP = {
+    "lgamma": 12,
+    "j0": 1e4,
+    "j1": 1e4,
+    "y0": 1e4,
+    "y1": 1e4,
+    "erf": 7,
+    "tanh": 3,
+    "fast_tanhf": 3,
+    "log2": 3,
+    "erfc": 4,
+}
 
 
 @pytest.mark.parametrize("name", sorted(_UNARY))
 def test_unary_libdevice_functions(name):
-    x = torch.cat([torch.linspace(-1, 1, 501), torch.linspace(-30, 30, 1201), torch.tensor([1e-30, -1e-30, 1e30, -1e30])])
+    x = torch.cat(
+        [torch.linspace(-1, 1, 501), torch.linspace(-30, 30, 1201), torch.tensor([1e-30, -1e-30, 1e30, -1e30])]
+    )
     if name in ("j0", "j1", "y0", "y1"):
         x = x[x.abs() < 20]
     if name == "lgamma":
@@ -195,7 +252,9 @@ def test_unary_libdevice_functions(name):
     function = getattr(gxu_libdevice, name)
     for kind, bound in ((torch.float32, _LIBDEVICE_ULP.get(name, 2.5)), (torch.float64, None)):
         v = x.to(kind)
-        _, _, got = launch(apply_libdevice, (-(-v.numel() // 256),), v, v, torch.zeros_like(v), v.numel(), B=256, F=function, ARITY=1)
+        _, _, got = launch(
+            apply_libdevice, (-(-v.numel() // 256),), v, v, torch.zeros_like(v), v.numel(), B=256, F=function, ARITY=1
+        )
         wanted = _UNARY[name](v.double())
         if kind == torch.float32:
             far = errors(got, wanted)
@@ -210,21 +269,35 @@ def test_unary_libdevice_functions(name):
 
 
 _BINARY = {
-    "atan2": torch.atan2, "copysign": torch.copysign, "fmod": torch.fmod, "hypot": torch.hypot, "pow": torch.pow,
-    "nextafter": None, "fdim": lambda a, b: (a - b).clamp(min=0), "remainder": None, "div_rn": torch.div, "mul_rn": torch.mul,
-    "fast_powf": torch.pow, "fast_dividef": torch.div,
-}  # fmt: skip
+    "atan2": torch.atan2,
+    "copysign": torch.copysign,
+    "fmod": torch.fmod,
+    "hypot": torch.hypot,
+    "pow": torch.pow,
+    "nextafter": None,
+    "fdim": lambda a, b: (a - b).clamp(min=0),
+    "remainder": None,
+    "div_rn": torch.div,
+    "mul_rn": torch.mul,
+    "fast_powf": torch.pow,
+    "fast_dividef": torch.div,
+}
 
 
 @pytest.mark.parametrize("name", sorted(_BINARY))
 def test_binary_libdevice_functions(name):
     x, y = torch.randn(1000) * 5, torch.randn(1000) * 3
     x[:4], y[:4] = torch.tensor([0.0, -0.0, float("inf"), 2.0]), torch.tensor([2.0, -1.0, 1.0, float("nan")])
-    _, _, got = launch(apply_libdevice, (4,), x, y, torch.zeros_like(x), 1000, B=256, F=getattr(gxu_libdevice, name), ARITY=2)
+    _, _, got = launch(
+        apply_libdevice, (4,), x, y, torch.zeros_like(x), 1000, B=256, F=getattr(gxu_libdevice, name), ARITY=2
+    )
     if name == "nextafter":
         assert_same(got, torch.nextafter(x, y))
     elif name == "remainder":
-        wanted = [np.float32(np.nan) if not np.isfinite(a) or np.isnan(b) else np.float32(_ieee_remainder(a, b)) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
+        wanted = [
+            np.float32(np.nan) if not np.isfinite(a) or np.isnan(b) else np.float32(_ieee_remainder(a, b))
+            for a, b in zip(x.tolist(), y.tolist(), strict=True)
+        ]
         assert_same(got, torch.tensor(wanted))
     else:
         assert errors(got, _BINARY[name](x.double(), y.double())).max() <= 1.0
@@ -282,7 +355,7 @@ def test_ldexp_and_fma():
     assert_same(out[64:], (x.double() * 3 + 1).float())
 
 
-# -- fused products and divisions -----------------------------------------------------------------------------------------
+# -- fused products and divisions ----------------------------------------------------------------------------------
 
 
 @triton.jit

@@ -18,7 +18,10 @@ def strided_copy(x, out, n, sx, so, B: tl.constexpr):
     tl.store(out + i * so, tl.load(x + i * sx, mask=m), mask=m)
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.bool, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float64],
+)
 def test_strided_copies(dtype):
     for n, sx, so in ((0, 1, 1), (1, 1, 1), (100, 1, 1), (64, 2, 1), (77, 1, 3), (129, 3, 2), (130, 0, 1)):
         x = random_bits(400, dtype)
@@ -245,13 +248,26 @@ def three_d(x, out, a, b, c, A: tl.constexpr, B: tl.constexpr, C: tl.constexpr):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (4, 8, 16), (2, 1, 13)])
 def test_three_dimensional_tiles(shape):
     count = torch.Size(shape).numel()
-    agree(three_d, (1,), torch.randint(-9, 9, (count,), dtype=torch.int32), torch.zeros(count, dtype=torch.int32), *shape, A=4, B=8, C=16)
+    agree(
+        three_d,
+        (1,),
+        torch.randint(-9, 9, (count,), dtype=torch.int32),
+        torch.zeros(count, dtype=torch.int32),
+        *shape,
+        A=4,
+        B=8,
+        C=16,
+    )
 
 
 @triton.jit
 def block_pointers(x, out, m, n, sm, sn, BM: tl.constexpr, BN: tl.constexpr, PAD: tl.constexpr):
-    p = tl.make_block_ptr(x, shape=(m, n), strides=(sm, sn), offsets=(tl.program_id(0) * BM, 0), block_shape=(BM, BN), order=(1, 0))
-    q = tl.make_block_ptr(out, shape=(m, n), strides=(n, 1), offsets=(tl.program_id(0) * BM, 0), block_shape=(BM, BN), order=(1, 0))
+    p = tl.make_block_ptr(
+        x, shape=(m, n), strides=(sm, sn), offsets=(tl.program_id(0) * BM, 0), block_shape=(BM, BN), order=(1, 0)
+    )
+    q = tl.make_block_ptr(
+        out, shape=(m, n), strides=(n, 1), offsets=(tl.program_id(0) * BM, 0), block_shape=(BM, BN), order=(1, 0)
+    )
     total = tl.zeros([BM, BN], tl.float32)
     for _ in range(0, n, BN):
         v = tl.load(p, boundary_check=(0, 1), padding_option=PAD)
@@ -337,7 +353,9 @@ def parameters(out, a, b, c, d, e, f, g):
 def test_scalar_parameters():
     values = (True, -5, 2**31, -(2**40), 2**63 + 2048, 0.1, -(2**31))
     (out,) = launch(parameters, (1,), torch.zeros(7, dtype=torch.float64), *values)
-    wanted = torch.tensor([1.0, -5.0, 2.0**31, -(2.0**40), 2.0**63 + 2048, torch.tensor(0.1).double().item(), -(2.0**31)])
+    wanted = torch.tensor(
+        [1.0, -5.0, 2.0**31, -(2.0**40), 2.0**63 + 2048, torch.tensor(0.1).double().item(), -(2.0**31)]
+    )
     torch.testing.assert_close(out, wanted.double(), rtol=1e-7, atol=0)
 
 
@@ -353,7 +371,7 @@ def test_tuples_of_parameters():
     assert_same(out.cpu(), torch.where(torch.arange(32) < 20, x.cpu() + 3, 0.0))
 
 
-# -- atomics --------------------------------------------------------------------------------------------------------------
+# -- atomics -------------------------------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -416,7 +434,11 @@ def tickets(counter, out, total):
 def test_scalar_atomics_return_the_old_value():
     count = 3000
     counter, out, total = launch(
-        tickets, (count,), torch.zeros(1, dtype=torch.int32), torch.full((count,), -1, dtype=torch.int32), torch.zeros(1)
+        tickets,
+        (count,),
+        torch.zeros(1, dtype=torch.int32),
+        torch.full((count,), -1, dtype=torch.int32),
+        torch.zeros(1),
     )
     assert counter.item() == count
     assert torch.equal(out.sort().values, torch.arange(count, dtype=torch.int32))

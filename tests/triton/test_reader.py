@@ -74,7 +74,13 @@ def test_numbers_that_are_not():
 
 
 def test_splitting_respects_quotes_brackets_and_arrows():
-    assert split_top_level('a, "b, c", <d, e>, (f, g) -> (h, i), j') == ["a", '"b, c"', "<d, e>", "(f, g) -> (h, i)", "j"]
+    assert split_top_level('a, "b, c", <d, e>, (f, g) -> (h, i), j') == [
+        "a",
+        '"b, c"',
+        "<d, e>",
+        "(f, g) -> (h, i)",
+        "j",
+    ]
     assert split_top_level("") == []
     assert split_top_level('"say \\"hi, you\\"", 2') == ['"say \\"hi, you\\""', "2"]
 
@@ -107,7 +113,9 @@ def generic_text(kernel, signature, constants):
     context = ir.context()
     ir.load_dialects(context)
     source = ASTSource(kernel, signature, constants, {(0,): [["tt.divisibility", 16]]})
-    module = source.make_ir(target, options, backend.get_codegen_implementation(options), backend.get_module_map(), context)
+    module = source.make_ir(
+        target, options, backend.get_codegen_implementation(options), backend.get_module_map(), context
+    )
     module = backend.make_ttir(module, {}, options)
     module.set_attr("generic", ir.builder(context).get_unit_attr())
     return module.str()

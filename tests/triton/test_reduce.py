@@ -46,7 +46,15 @@ def test_whole_tiles(op, dtype):
     for size in (1, 2, 16, 256):
         x = torch.randint(-9, 9, (size,)).to(dtype)  # small whole numbers: sums are exact, extrema have ties
         for n in {size, size * 3 // 4, 0}:
-            _, out = launch(reduce_1d, (1,), x, torch.zeros(1, dtype=torch.int64 if op.startswith("arg") else dtype), n, B=size, OP=op)
+            _, out = launch(
+                reduce_1d,
+                (1,),
+                x,
+                torch.zeros(1, dtype=torch.int64 if op.startswith("arg") else dtype),
+                n,
+                B=size,
+                OP=op,
+            )
             v = torch.where(torch.arange(size) < n, x, 0)
             if op == "xor":
                 wanted = 0
@@ -205,7 +213,9 @@ def welford(x, out, n, M: tl.constexpr, N: tl.constexpr, AXIS: tl.constexpr):
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize(("m", "n", "block"), [(1, 1, 1), (8, 5, 8), (16, 100, 128), (32, 31, 32), (1, 100, 128), (64, 2, 2)])
+@pytest.mark.parametrize(
+    ("m", "n", "block"), [(1, 1, 1), (8, 5, 8), (16, 100, 128), (32, 31, 32), (1, 100, 128), (64, 2, 2)]
+)
 def test_welford(axis, m, n, block):
     x = torch.randn(m, n) * 3 + 100
     count = m if axis == 1 else n

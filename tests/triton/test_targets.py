@@ -27,7 +27,9 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", sys.argv[2], 
 @pytest.mark.extended
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names x86 CPUs")
 @pytest.mark.parametrize("level", ["x86-64-v3", "x86-64-v2"])
-@pytest.mark.parametrize("file", ["elementwise", "conversions", "math", "reduce", "memory", "values", "control_flow", "random_kernels"])
+@pytest.mark.parametrize(
+    "file", ["elementwise", "conversions", "math", "reduce", "memory", "values", "control_flow", "random_kernels"]
+)
 def test_narrower_vectors(level, file, run_python, request):
     if file in ("conversions", "math"):
         mark = pytest.mark.xfail(strict=True, reason="bf16 needs __truncsfbf2 where the CPU has no bf16 instructions")

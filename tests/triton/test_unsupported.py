@@ -1,4 +1,4 @@
-"""What the backend cannot compile: one error that names the operation, the kernel and the source line; then work goes on."""
+"""What the backend cannot compile: one error that names operation, kernel and source line; then work goes on."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def early_return(x):
 
 
 def test_early_return_says_what_to_do():
-    with pytest.raises(UnsupportedError, match=r"kernel early_return: .*return in the middle.*test_unsupported.py:\d+; use `if`"):
+    with pytest.raises(
+        UnsupportedError, match=r"kernel early_return: .*return in the middle.*test_unsupported.py:\d+; use `if`"
+    ):
         launch(early_return, (1,), torch.zeros(1))
 
 
@@ -110,7 +112,7 @@ def test_options_are_checked():
     assert first.hash() != second.hash()
 
 
-# -- assertions on the device ---------------------------------------------------------------------------------------------
+# -- assertions on the device --------------------------------------------------------------------------------------
 
 _ASSERTS = """
 import torch, triton, triton.language as tl

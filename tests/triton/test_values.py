@@ -1,5 +1,4 @@
-"""Integers computed from indices: the compiler keeps them as arithmetic progressions, and they must still wrap and compare
-as machine integers do. Against numpy."""
+"""Integers computed from indices: progressions to the compiler, which must still wrap and compare as integers."""
 
 from __future__ import annotations
 
@@ -36,7 +35,13 @@ def test_indices_wrap_when_narrowed():
         torch.zeros(512, dtype=torch.int8),
         B=256,
     )
-    wanted = [small, short, small.astype(np.int32) * 3, np.trunc(short / 7).astype(np.int32), (small < 5).astype(np.int8)]
+    wanted = [
+        small,
+        short,
+        small.astype(np.int32) * 3,
+        np.trunc(short / 7).astype(np.int32),
+        (small < 5).astype(np.int8),
+    ]
     for g, w in zip(got, wanted, strict=True):
         np.testing.assert_array_equal(g.numpy(), w)
 
@@ -69,7 +74,12 @@ def test_products_of_indices_wrap():
     i = np.arange(512, dtype=np.int32)
     h = (i * np.int32(20000003)).astype(np.int32)
     out, wide, rem = launch(
-        hashed, (2,), torch.zeros(512, dtype=torch.int32), torch.zeros(512, dtype=torch.int64), torch.zeros(512, dtype=torch.int32), B=256
+        hashed,
+        (2,),
+        torch.zeros(512, dtype=torch.int32),
+        torch.zeros(512, dtype=torch.int64),
+        torch.zeros(512, dtype=torch.int32),
+        B=256,
     )
     np.testing.assert_array_equal(out.numpy(), h)
     np.testing.assert_array_equal(rem.numpy(), np.fmod(h.astype(np.int64), 1000).astype(np.int32))
@@ -87,7 +97,9 @@ def unsigned_hash(out, high, B: tl.constexpr):
 def test_unsigned_products_of_indices_wrap():
     i = np.arange(512, dtype=np.uint32)
     h = i * np.uint32(0x01234567)
-    out, high = launch(unsigned_hash, (2,), torch.zeros(512, dtype=torch.int64), torch.zeros(512, dtype=torch.int32), B=256)
+    out, high = launch(
+        unsigned_hash, (2,), torch.zeros(512, dtype=torch.int64), torch.zeros(512, dtype=torch.int32), B=256
+    )
     np.testing.assert_array_equal(out.numpy().view(np.uint64), h.astype(np.uint64) >> np.uint64(3))
     wanted = ((h.astype(np.uint64) * np.uint64(0x9E3779B1)) >> np.uint64(32)).astype(np.uint32)
     np.testing.assert_array_equal(high.numpy().view(np.uint32), wanted)
@@ -135,7 +147,18 @@ _BOUNDS = {
 @pytest.mark.parametrize("size", [1, 8, 128])
 def test_bounds_cut_loops_at_the_right_place(kind, size):
     i = torch.arange(size, dtype=torch.int32)
-    for base, bound in ((0, 0), (0, 1), (0, 77), (0, 128), (0, 500), (-20, 5), (5, -20), (100, 131), (-200, -130), (3, 3)):
+    for base, bound in (
+        (0, 0),
+        (0, 1),
+        (0, 77),
+        (0, 128),
+        (0, 500),
+        (-20, 5),
+        (5, -20),
+        (100, 131),
+        (-200, -130),
+        (3, 3),
+    ):
         (out,) = launch(bounded, (1,), torch.full((size,), -1, dtype=torch.int32), base, bound, B=size, KIND=kind)
         assert torch.equal(out, torch.where(_BOUNDS[kind](i, i + base, bound), i, -1)), (base, bound)
 
@@ -205,7 +228,15 @@ def divided_in_loop(x, out, n, D: tl.constexpr, R: tl.constexpr):
 
 @pytest.mark.parametrize("divisor", [3, 8, 20, 64, 96])
 def test_split_indices_in_loops(divisor):
-    agree(divided_in_loop, (1,), torch.randint(-9, 9, (2000,), dtype=torch.int32), torch.zeros(64, dtype=torch.int32), 777, D=divisor, R=64)
+    agree(
+        divided_in_loop,
+        (1,),
+        torch.randint(-9, 9, (2000,), dtype=torch.int32),
+        torch.zeros(64, dtype=torch.int32),
+        777,
+        D=divisor,
+        R=64,
+    )
 
 
 @triton.jit

@@ -1,7 +1,7 @@
 """What the tests of the Triton backend share: guarded buffers, and Triton's own interpreter as a reference.
 
-The interpreter executes a kernel's Python source with numpy, one program after the other, one operation after the other: it
-knows nothing of loops, fusion or vectors, so it is what the order of a kernel's loads and stores is held against.
+The interpreter executes a kernel's Python source with numpy, one program and one operation after the other: it knows
+nothing of loops, fusion or vectors, so it is what the order of a kernel's loads and stores is held against.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def assert_same(actual: torch.Tensor, expected: torch.Tensor, rtol: float = 0.0,
 def agree(
     kernel: Any, grid: Sequence[int], *args: Any, rtol: float = 0.0, atol: float = 0.0, **meta: Any
 ) -> list[torch.Tensor]:
-    """Every tensor in ``args`` is the same after ``kernel`` ran on gxu as after the interpreter ran it. Returns gxu's."""
+    """Every tensor in ``args`` is the same after gxu ran ``kernel`` as after the interpreter did. Returns gxu's."""
     actual = launch(kernel, grid, *args, **meta)
     for number, (got, wanted) in enumerate(zip(actual, interpret(kernel, grid, *args, **meta), strict=True)):
         try:
