@@ -38,7 +38,7 @@ def assert_close(actual: Any, expected: Any) -> None:
     for a, e in zip(actual_leaves, expected_leaves, strict=True):
         assert a.device.type == "gxu"
         rtol, atol = TOLERANCES.get(a.dtype, (0, 0))
-        torch.testing.assert_close(a.cpu().to(e.dtype), e, rtol=rtol, atol=atol)
+        torch.testing.assert_close(a.cpu().to(e.dtype), e, rtol=rtol, atol=atol, equal_nan=True)
 
 
 def launches_of(fn: Callable[[], Any]) -> tuple[Any, int]:
