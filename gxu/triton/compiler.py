@@ -141,15 +141,18 @@ class GXUBackend(BaseBackend):
         from .errors import UnsupportedError
         from .ir.reader import read_module
         from .lowering.hypercubes import flatten_hypercubes
+        from .lowering.structure import structure
 
         name = module.get_entry_func_name()
         # Any attribute without a dialect's prefix makes the printer use MLIR's generic form, which has one grammar.
         module.set_attr("generic", ir.builder(module.context).get_unit_attr())
-        function = read_module(module.str()).kernel(name)
-        flatten_hypercubes(function)
+        program = read_module(module.str())
+        function = program.kernel(name)
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, _RECURSION))
         try:
+            structure(program, function)
+            flatten_hypercubes(function)
             kernel = KernelWriter(function, host_target(), fp_fusion=options.enable_fp_fusion).write()
         except UnsupportedError as error:
             raise error.in_kernel(name) from None

@@ -65,20 +65,6 @@ def test_error_names_operation_kernel_and_line(kernel, operation, comment):
 
 
 @triton.jit
-def early_return(x):
-    if tl.program_id(0) > 0:
-        return
-    tl.store(x, 1.0)
-
-
-def test_early_return_says_what_to_do():
-    with pytest.raises(
-        UnsupportedError, match=r"kernel early_return: .*return in the middle.*test_unsupported.py:\d+; use `if`"
-    ):
-        launch(early_return, (1,), torch.zeros(1))
-
-
-@triton.jit
 def unknown_function(x, B: tl.constexpr):
     i = tl.arange(0, B)
     v = tl.extra.libdevice.no_such_function(tl.load(x + i))

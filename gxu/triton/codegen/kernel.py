@@ -82,8 +82,6 @@ class KernelWriter:
     # -- the entry ----------------------------------------------------------------------------------------------------
 
     def write(self) -> Kernel:
-        if len(self.function.region.blocks) != 1:
-            raise UnsupportedError.at("a return in the middle of a kernel", self.function.location, "use `if`/`else`")
         b, sizes = self.b, []
         for number, arg in enumerate(self.function.args):
             elem = arg.type.elem
