@@ -199,7 +199,15 @@ class Builder:
         return self.emit(elem, f"{opcode} {_vec(LLVM_TYPE[a.elem], lanes)} {x} to {to}", depth, lanes)
 
     def compare(self, opcode: str, a: Val, b: Val) -> Val:
+        if a.elem == "bf16" and opcode.startswith("fcmp"):
+            a, b = self.bf16_to_f32(a), self.bf16_to_f32(b)
         return self.binary(opcode, a, b, elem="i1")
+
+    def bf16_to_f32(self, value: Val) -> Val:
+        """Exact: bf16 is the upper half of float32, and is held as its bits."""
+        if isinstance(value.const, float):
+            return constant(value.const, "f32")
+        return self.cast("bitcast", self.binary("shl", self.cast("zext", value, "i32"), constant(16, "i32")), "f32")
 
     def select(self, condition: Val, a: Val, b: Val) -> Val:
         if condition.const is not None:
@@ -214,7 +222,7 @@ class Builder:
     def intrinsic(self, stem: str, *arguments: Val, elem: str | None = None) -> Val:
         """``llvm.<stem>`` overloaded on its first argument's type."""
         lanes = self.lanes if any(a.lanes > 1 for a in arguments) else 1
-        kind = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64"}.get(
+        kind = {"half": "f16", "float": "f32", "double": "f64"}.get(
             LLVM_TYPE[arguments[0].elem], LLVM_TYPE[arguments[0].elem]
         )
         suffix = f"v{lanes}{kind}" if lanes > 1 else kind

@@ -94,7 +94,10 @@ def _select(b: Builder, op: Op, args: list[Val]) -> Val:
 
 
 def _negate(b: Builder, op: Op, args: list[Val]) -> Val:
-    return b.unary("fneg", args[0])
+    x = args[0]
+    if not LLVM_TYPE[x.elem].startswith("i"):
+        return b.unary("fneg", x)
+    return b.binary("xor", x, constant(1 << (BITS[x.elem] - 1), f"i{BITS[x.elem]}"))
 
 
 def _propagating(predicate: str) -> Lowering:
@@ -192,16 +195,7 @@ def _convert_float(b: Builder, op: Op, args: list[Val]) -> Val:
 
 
 def _bitcast(b: Builder, op: Op, args: list[Val]) -> Val:
-    elem = op.result.type.elem
-    if LLVM_TYPE[elem] == LLVM_TYPE[args[0].elem]:
-        return _retyped(args[0], elem)
-    return b.cast("bitcast", args[0], elem)
-
-
-def _retyped(value: Val, elem: str) -> Val:
-    if value.elem == elem:
-        return value
-    return Val(elem, value.ref, value.depth, value.lanes, base=value.base, stride=value.stride)
+    return math.bitcast(b, args[0], op.result.type.elem)
 
 
 def _int_to_ptr(b: Builder, op: Op, args: list[Val]) -> Val:

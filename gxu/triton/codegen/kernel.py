@@ -26,6 +26,7 @@ from .control import CONTROL, CarriedBuffer, flows_into
 from .elementwise import ELEMENTWISE
 from .evaluate import ZERO, Buffer, Evaluator
 from .nests import NestWriter
+from .printing import device_print
 from .target import Target
 from .values import Val, constant
 
@@ -159,6 +160,9 @@ class KernelWriter:
             return
         elif op.name == "tt.dot":
             self._dot(op)
+        elif op.name == "tt.print":
+            self.flush()
+            device_print(self.e, op, [self._program(axis) for axis in range(3)])
         elif op.name == "tt.histogram":
             self.pending.append(("opaque", op, None, self.allocate(op.result)))
         elif is_root(op):
@@ -303,8 +307,11 @@ class KernelWriter:
         self.e.scalars[op.result] = constant(op.attrs["value"], op.result.type.elem)
 
     def _program_id(self, op: Op) -> None:
+        self.e.scalars[op.result] = self._program(op.attrs["axis"])
+
+    def _program(self, axis: int) -> Val:
+        """The program's coordinate along an axis of the grid."""
         b, (x, y, _) = self.b, self.grid
-        axis = op.attrs["axis"]
         number = self.program
         for size in (x, y)[:axis]:
             number = integers.divide(b, "udiv", number, integers.extend(b, size, "i64", signed=False))
@@ -312,7 +319,7 @@ class KernelWriter:
             number = integers.divide(b, "urem", number, integers.extend(b, self.grid[axis], "i64", signed=False))
         result = integers.truncate(b, number, "i32")
         result.nonneg, result.multiple = True, 1
-        self.e.scalars[op.result] = result
+        return result
 
     def _num_programs(self, op: Op) -> None:
         self.e.scalars[op.result] = self.grid[op.attrs["axis"]]

@@ -140,9 +140,10 @@ copysign = _intrinsic("copysign")
 
 
 def fabs(b: Builder, x: Val) -> Val:
-    if LLVM_TYPE[x.elem] == "i8":
-        return b.binary("and", x, constant(0x7F, x.elem))
-    return b.intrinsic("fabs", x)
+    if not LLVM_TYPE[x.elem].startswith("i"):
+        return b.intrinsic("fabs", x)
+    integer = f"i{BITS[x.elem]}"
+    return b.binary("and", x, constant((1 << (BITS[x.elem] - 1)) - 1, integer))
 
 
 def rsqrt(b: Builder, x: Val) -> Val:
@@ -312,20 +313,22 @@ def convert_float(b: Builder, x: Val, elem: str, rounding: int | None = None) ->
     """Any float type to any other, to nearest even unless ``rounding`` is 0 (toward zero, narrowing from float32)."""
     if x.elem == elem:
         return x
-    if isinstance(x.const, float) and LLVM_TYPE[elem] != "i8" and rounding != 0:
+    if isinstance(x.const, float) and not elem.startswith("f8") and rounding != 0:
         return constant(x.const, elem)
     if LLVM_TYPE[x.elem] == "i8":
         return convert_float(b, decode_float8(b, x), elem)
     if LLVM_TYPE[elem] == "i8":
         return encode_float8(b, convert_float(b, x, "f32"), elem, toward_zero=rounding == 0)
+    if x.elem == "bf16":
+        return convert_float(b, b.bf16_to_f32(x), elem, rounding)
+    if elem == "bf16" and x.elem != "f32":
+        return convert_float(b, convert_float(b, x, "f32"), elem, rounding)
     if BITS[elem] > BITS[x.elem]:
         return b.cast("fpext", x, elem)
-    if BITS[elem] == BITS[x.elem]:  # f16 <-> bf16
-        return convert_float(b, b.cast("fpext", x, "f32"), elem, rounding)
     if rounding == 0 and x.elem == "f32":
         return _truncate_toward_zero(b, x, elem)
     if elem == "bf16":
-        return _round_to_bf16(b, convert_float(b, x, "f32"))
+        return _round_to_bf16(b, x)
     return b.cast("fptrunc", x, elem)
 
 
@@ -339,15 +342,26 @@ def _round_to_bf16(b: Builder, x: Val) -> Val:
     rounded = b.binary("add", b.binary("add", bits, odd), constant(0x7FFF, "i32"))
     quiet = b.binary("or", bits, constant(0x00400000, "i32"))
     chosen = b.select(b.compare("fcmp uno", x, x), quiet, rounded)
-    return b.cast("bitcast", b.cast("trunc", b.binary("lshr", chosen, constant(16, "i32")), "i16"), "bf16")
+    return b.cast("trunc", b.binary("lshr", chosen, constant(16, "i32")), "bf16")
 
 
 def _truncate_toward_zero(b: Builder, x: Val, elem: str) -> Val:
     """Narrows to nearest and steps back where that moved away from zero."""
     nearest = convert_float(b, x, elem)
     away = b.compare("fcmp ogt", fabs(b, convert_float(b, nearest, "f32")), fabs(b, x))
-    bits = b.cast("bitcast", nearest, "i16")
-    return b.cast("bitcast", b.select(away, b.binary("sub", bits, constant(1, "i16")), bits), elem)
+    bits = bitcast(b, nearest, "i16")
+    return bitcast(b, b.select(away, b.binary("sub", bits, constant(1, "i16")), bits), elem)
+
+
+def bitcast(b: Builder, x: Val, elem: str) -> Val:
+    """The same bits as another type; types that LLVM holds alike need no instruction."""
+    if x.elem == elem:
+        return x
+    if LLVM_TYPE[x.elem] == LLVM_TYPE[elem]:
+        if x.const is not None and x.lanes == 1:
+            return Val(elem, x.ref, x.depth)
+        return Val(elem, x.ref, x.depth, x.lanes, base=x.base, stride=x.stride)
+    return b.cast("bitcast", x, elem)
 
 
 # -- libdevice ---------------------------------------------------------------------------------------------------------
@@ -367,7 +381,7 @@ def _is_finite(b: Builder, x: Val) -> Val:
 
 def _signbit(b: Builder, x: Val) -> Val:
     integer = {16: "i16", 32: "i32", 64: "i64"}[BITS[x.elem]]
-    return _as_int(b, b.compare("icmp slt", b.cast("bitcast", x, integer), constant(0, integer)))
+    return _as_int(b, b.compare("icmp slt", bitcast(b, x, integer), constant(0, integer)))
 
 
 def _as_int(b: Builder, condition: Val) -> Val:

@@ -63,7 +63,7 @@ def load(
 
 
 def _suffix(kind: str) -> str:
-    return {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64", "ptr": "p0"}.get(kind, kind)
+    return {"half": "f16", "float": "f32", "double": "f64", "ptr": "p0"}.get(kind, kind)
 
 
 def _passthru(b: Builder, other: Val | None, elem: str, vector: str) -> str:

@@ -20,7 +20,8 @@ LLVM_TYPE: dict[str, str] = {
     "i32": "i32",
     "i64": "i64",
     "f16": "half",
-    "bf16": "bfloat",
+    # As its bits: what LLVM makes of `bfloat` depends on the CPU, flushes subnormals on some, calls libgcc on others.
+    "bf16": "i16",
     "f32": "float",
     "f64": "double",
     "ptr": "ptr",
@@ -131,8 +132,8 @@ def float_literal(number: float, elem: str) -> str:
         return f"0xH{struct.unpack('<H', packed)[0]:04X}"
     bits = struct.unpack("<I", struct.pack("<f", _round_f32(number)))[0]
     if number != number:
-        return f"0xR{(bits >> 16) | 0x40:04X}"
-    return f"0xR{((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF:04X}"
+        return str((bits >> 16) | 0x40)
+    return str(((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF)
 
 
 def _round_f32(number: float) -> float:
