@@ -20,12 +20,6 @@ def add_one(x, B: tl.constexpr):
 
 
 @triton.jit
-def printed(x, B: tl.constexpr):
-    i = tl.arange(0, B)
-    tl.device_print("x", tl.load(x + i))  # tt.print
-
-
-@triton.jit
 def assembly(x, B: tl.constexpr):
     v = tl.load(x + tl.arange(0, B))
     v = tl.inline_asm_elementwise("mov $0, $1;", "=r,r", [v], dtype=tl.float32, is_pure=True, pack=1)  # inline_asm
@@ -44,7 +38,6 @@ def line_of(kernel: object, comment: str) -> int:
 @pytest.mark.parametrize(
     ("kernel", "operation", "comment"),
     [
-        (printed, "tt.print", "tt.print"),
         (assembly, "tt.elementwise_inline_asm", "inline_asm"),
     ],
 )

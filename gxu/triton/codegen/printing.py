@@ -16,7 +16,7 @@ _LONGEST = 1024  # bytes of a line; what is longer is cut
 
 
 def device_print(e: Evaluator, op: Op, program: list[Val]) -> None:
-    """Prints ``pid (x, y, z) idx (i, j) prefix: value`` for each element of each operand, one operand after the other."""
+    """Prints ``pid (x, y, z) idx (i, j) prefix: value`` for each element of each operand, operand after operand."""
     prefix = op.attrs["prefix"].replace("%", "%%")
     head = f"pid ({', '.join(['%u'] * len(program))})"
     line = e.b.define(f"alloca [{_LONGEST + len(prefix)} x i8]", 0)
