@@ -31,9 +31,6 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", sys.argv[2], 
     "file", ["elementwise", "conversions", "math", "reduce", "memory", "values", "control_flow", "random_kernels"]
 )
 def test_narrower_vectors(level, file, run_python, request):
-    if file in ("conversions", "math"):
-        mark = pytest.mark.xfail(strict=True, reason="bf16 needs __truncsfbf2 where the CPU has no bf16 instructions")
-        request.applymarker(mark)
     here = request.path.parent
     done = run_python("-c", _SCRIPT, level, str(here), str(here / f"test_{file}.py"), timeout=600)
     assert done.returncode == 0, done.stdout[-6000:]

@@ -42,7 +42,18 @@ std::string unique_path(int descriptor) {
   return path + std::to_string(descriptor);
 }
 
+// Kernel images name functions of libm, and of libgcc where the CPU lacks an instruction (half precision), without
+// saying where they are: a program that links neither must still find them.
+void offer_support_libraries() {
+  static const bool offered = [] {
+    for (const char* library : {"libm.so.6", "libgcc_s.so.1"}) dlopen(library, RTLD_NOW | RTLD_GLOBAL);
+    return true;
+  }();
+  (void)offered;
+}
+
 void* open_descriptor(int descriptor, const char* name) {
+  offer_support_libraries();
   void* library = dlopen(unique_path(descriptor).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* reason = dlerror();
