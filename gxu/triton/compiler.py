@@ -141,6 +141,7 @@ class GXUBackend(BaseBackend):
         from .errors import UnsupportedError
         from .ir.reader import read_module
         from .lowering.hypercubes import flatten_hypercubes
+        from .lowering.maps import expand_maps
         from .lowering.structure import structure
 
         name = module.get_entry_func_name()
@@ -152,6 +153,7 @@ class GXUBackend(BaseBackend):
         sys.setrecursionlimit(max(limit, _RECURSION))
         try:
             structure(program, function)
+            expand_maps(function)
             flatten_hypercubes(function)
             kernel = KernelWriter(function, host_target(), fp_fusion=options.enable_fp_fusion).write()
         except UnsupportedError as error:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from .ir.module import Location
 
+# What to use instead of operations that only make sense on a GPU.
+INSTEAD = {
+    "tt.elementwise_inline_asm": "inline assembly is a GPU's: use triton.language or libdevice functions",
+    "tt.dot_scaled": "scale the operands in the kernel and use tl.dot",
+}
+
 
 class UnsupportedError(Exception):
     """A kernel uses something that the gxu Triton backend cannot compile.
@@ -15,6 +21,7 @@ class UnsupportedError(Exception):
     @classmethod
     def at(cls, what: str, location: Location, remedy: str = "") -> UnsupportedError:
         message = f"the gxu Triton backend does not support {what}, at {location}"
+        remedy = remedy or INSTEAD.get(what.removeprefix("operation "), "")
         return cls(f"{message}; {remedy}" if remedy else message)
 
     def in_kernel(self, kernel: str) -> UnsupportedError:

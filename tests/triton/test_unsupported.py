@@ -26,6 +26,15 @@ def assembly(x, B: tl.constexpr):
     tl.store(x + tl.arange(0, B), v)
 
 
+@triton.jit
+def scaled(x, B: tl.constexpr):
+    i = tl.arange(0, B)
+    at = x + i[:, None] * B + i[None, :]
+    a = tl.load(at).to(tl.bfloat16)
+    s = tl.full((B, B // 32), 127, tl.uint8)
+    tl.store(at, tl.dot_scaled(a, s, "bf16", a, s, "bf16"))  # dot_scaled
+
+
 def line_of(kernel: object, comment: str) -> int:
     """The number, in this file, of the kernel's line that carries ``comment``."""
     start = kernel.starting_line_number  # type: ignore[attr-defined]
@@ -39,13 +48,15 @@ def line_of(kernel: object, comment: str) -> int:
     ("kernel", "operation", "comment"),
     [
         (assembly, "tt.elementwise_inline_asm", "inline_asm"),
+        (scaled, "tt.dot_scaled", "dot_scaled"),
     ],
 )
 def test_error_names_operation_kernel_and_line(kernel, operation, comment):
     with pytest.raises(UnsupportedError) as caught:
-        launch(kernel, (1,), torch.zeros(64), B=32)
+        launch(kernel, (1,), torch.zeros(1024), B=32)
     message = str(caught.value)
     assert operation in message
+    assert "; " in message  # what to do instead
     assert f"kernel {kernel.fn.__name__}:" in message
     assert f"{__file__}:{line_of(kernel, comment)}" in message
     assert "\n" not in message

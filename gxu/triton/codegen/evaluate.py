@@ -72,6 +72,7 @@ class Evaluator:
         self._sources: dict[str, Callable[[Op, Index], Val]] = {
             "arith.constant": self._constant,
             "tt.make_range": self._make_range,
+            "ub.poison": lambda op, index: constant(0, op.result.type.elem),
             "tt.load": self._load,
             "tt.join": self._join,
             "tt.split": self._split,

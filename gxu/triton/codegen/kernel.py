@@ -70,6 +70,7 @@ class KernelWriter:
         self.indent = 0
         self._scalar_ops: dict[str, Callable[[Op], None]] = {
             "arith.constant": self._constant,
+            "ub.poison": self._poison,
             "tt.get_program_id": self._program_id,
             "tt.get_num_programs": self._num_programs,
             "tt.load": self._load,
@@ -305,6 +306,9 @@ class KernelWriter:
 
     def _constant(self, op: Op) -> None:
         self.e.scalars[op.result] = constant(op.attrs["value"], op.result.type.elem)
+
+    def _poison(self, op: Op) -> None:
+        self.e.scalars[op.result] = constant(0, op.result.type.elem)
 
     def _program_id(self, op: Op) -> None:
         self.e.scalars[op.result] = self._program(op.attrs["axis"])

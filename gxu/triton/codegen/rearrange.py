@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,9 @@ def table(e: Evaluator, op: Op, index: Index) -> Val:
     """A constant tile of different numbers: read from memory of the image."""
     b, kind = e.b, op.result.type
     elem = "i8" if kind.elem == "i1" else kind.elem
-    name = f"gxu_table_{op.result.name.strip('%').replace('#', '_')}"
     entries = ", ".join(f"{LLVM_TYPE[elem]} {constant(number, elem).ref}" for number in op.attrs["value"])
+    digest = hashlib.sha256(entries.encode()).hexdigest()[:16]
+    name = f"gxu_table_{digest}"
     b.globals[name] = f"@{name} = internal constant [{kind.numel} x {LLVM_TYPE[elem]}] [{entries}], align 64"
     place = e.linear(index, kind.shape)
     address = integers.offset_pointer(b, Val("ptr", f"@{name}", 0, multiple=64), place, elem)

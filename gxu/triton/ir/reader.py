@@ -95,6 +95,13 @@ def _float_of_bits(bits: int, elem: str) -> float:
     return number
 
 
+def _numbers_of_bytes(data: bytes, elem: str) -> list[int | float]:
+    """The numbers of a large constant tile, which MLIR prints as its bytes."""
+    size = max(1, BITS[elem] // 8)
+    numbers = (int.from_bytes(data[i : i + size], "little") for i in range(0, len(data), size))
+    return [_float_of_bits(bits, elem) if elem in FLOATS else bits for bits in numbers]
+
+
 def parse_attribute(text: str) -> Any:
     """One attribute value as a Python object: int, float, bool, str, or a list for arrays and non-splat constants."""
     text = text.strip()
@@ -106,6 +113,8 @@ def parse_attribute(text: str) -> Any:
         end = _matching(text, len("dense"))
         elem = parse_type(text[end:].split(":", 1)[1]).elem
         inner = text[len("dense<") : end - 1]
+        if inner.startswith('"0x'):
+            return _numbers_of_bytes(bytes.fromhex(inner[3:-1]), elem)
         if inner.startswith("["):
             return [parse_number(n, elem) for n in re.findall(r"[^\[\],\s]+", inner)]
         return parse_number(inner, elem)
