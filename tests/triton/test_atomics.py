@@ -213,3 +213,31 @@ def test_only_kernels_that_wait_are_ordered():
     free = rmw.warmup(torch.int32, torch.int32, torch.int32, 5, OP="add", SEM="relaxed", B=64, grid=(1,))
     assert "{ i32 1, i32 1," in str(waiting.asm["llir"])
     assert "{ i32 1, i32 0," in str(free.asm["llir"])
+
+
+@triton.jit
+def locked_sums(x, lock, count, acc, N: tl.constexpr, G: tl.constexpr):
+    pid = tl.program_id(0)
+    i = tl.arange(0, N)
+    v = tl.load(x + pid * N + i)
+    mine = lock + pid % G
+    c = count + pid % G
+    p = acc + (pid % G) * N + i
+    while tl.atomic_cas(mine, 0, 1) == 1:
+        pass
+    n = tl.load(c)
+    if n == 0:
+        tl.atomic_xchg(c, 1)
+    else:
+        v += tl.load(p)
+    tl.store(p, v)
+    tl.debug_barrier()
+    tl.atomic_xchg(mine, 0)
+
+
+def test_partial_sums_under_several_locks():
+    x = torch.randint(-5, 5, (512, 256)).float()
+    zeros = torch.zeros(4, dtype=torch.int32)
+    lock, *_, sums = launch(locked_sums, (512,), x, zeros, zeros, torch.full((4, 256), float("nan")), N=256, G=4)[1:]
+    assert (lock == 0).all()
+    assert_same(sums, x.view(128, 4, 256).sum(0))

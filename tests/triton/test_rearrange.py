@@ -158,3 +158,48 @@ def interleave(x, y, out, B: tl.constexpr):
 
 def test_interleave():
     agree(interleave, (1,), torch.randn(64), torch.randn(64), torch.zeros(128), B=64)
+
+
+@triton.jit
+def sort_in_loop(x, o, T, N: tl.constexpr):
+    i = tl.arange(0, N)
+    best = tl.full((N,), float("-inf"), tl.float32)
+    for t in range(T):
+        v = tl.load(x + t * N + i)
+        best = tl.maximum(best, tl.flip(tl.sort(v), 0))
+    tl.store(o + i, tl.sort(best))
+
+
+def test_sort_and_flip_in_a_loop():
+    x = torch.randn(7, 64)
+    _, out = launch(sort_in_loop, (1,), x, torch.zeros(64), 7, N=64)
+    assert_same(out, x.sort(descending=True).values.max(0).values.sort().values)
+
+
+@triton.jit
+def five_dimensions(x, o, N: tl.constexpr):
+    i = tl.arange(0, N)
+    v = tl.reshape(tl.load(x + i), (2, 2, 2, 2, N // 16))
+    v = tl.permute(v, (3, 1, 0, 2, 4))
+    s = tl.sum(v, 3)
+    m = tl.max(s, 1)
+    tl.store(o + tl.arange(0, N // 4), tl.reshape(m * 2 + 1, (N // 4,)))
+
+
+def test_tiles_of_five_dimensions():
+    x = torch.randint(-9, 9, (256,)).float()
+    _, out = launch(five_dimensions, (1,), x, torch.zeros(64), N=256)
+    assert_same(out, (x.view(2, 2, 2, 2, 16).permute(3, 1, 0, 2, 4).sum(3).max(1).values * 2 + 1).reshape(-1))
+
+
+@triton.jit
+def scan_of_five(x, o, N: tl.constexpr):
+    i = tl.arange(0, N)
+    v = tl.reshape(tl.load(x + i), (2, 4, 2, 2, N // 32))
+    tl.store(o + i, tl.reshape(tl.cumsum(v * 2, 1), (N,)))
+
+
+def test_scan_of_five_dimensions():
+    x = torch.randint(-9, 9, (256,)).float()
+    _, out = launch(scan_of_five, (1,), x, torch.zeros(256), N=256)
+    assert_same(out, (x * 2).view(2, 4, 2, 2, 8).cumsum(1).reshape(-1))
