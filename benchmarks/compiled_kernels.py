@@ -2,8 +2,8 @@
 
     python benchmarks/compiled_kernels.py [--json FILE] [NAME ...]
 
-The three variants take turns in one process on the same cores; each time is the least of 100 calls after 20 for
-warm-up, since other processes can only make a call slower. ``ratio`` is Inductor's C++ time over ours: higher is better.
+The three variants take turns in one process on the same cores. Each time is the least of 100 calls after 20 for
+warm-up, since other processes only make calls slower. ``ratio`` is Inductor's C++ time over ours: higher is better.
 """
 
 from __future__ import annotations
