@@ -95,32 +95,26 @@ class Evaluator:
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
-    def scalar(self, value: Value) -> Val:
-        return self.scalars[value]
-
     def at(self, value: Value, index: Index) -> Val:
         """The value of a tile at ``index`` (one Val for each dimension), or of a scalar."""
         if not value.type.shape:
             return self.scalars[value]
-        index = tuple(ZERO if size == 1 else i for i, size in zip(index, value.type.shape, strict=True))
-        known = self._recall(value, index)
-        if known is None:
-            known = self._compute(value, index)
-            self.bind(value, index, known)
-        return known
+        buffer = self.buffers.get(value)
+        if buffer is None:
+            return self.fresh(value, index)
+        return self._remembered(value, index, lambda at: self.read_buffer(buffer, at))
 
     def fresh(self, value: Value, index: Index) -> Val:
-        """As :meth:`at`, for a value that has memory which is still to be written."""
+        """As :meth:`at`, for a tile that may have memory which is still to be written."""
+        return self._remembered(value, index, lambda at: self._evaluate(value, at))
+
+    def _remembered(self, value: Value, index: Index, compute: Callable[[Index], Val]) -> Val:
         index = tuple(ZERO if size == 1 else i for i, size in zip(index, value.type.shape, strict=True))
         known = self._recall(value, index)
         if known is None:
-            known = self._evaluate(value, index)
+            known = compute(index)
             self.bind(value, index, known)
         return known
-
-    def _compute(self, value: Value, index: Index) -> Val:
-        buffer = self.buffers.get(value)
-        return self._evaluate(value, index) if buffer is None else self.read_buffer(buffer, index)
 
     def _evaluate(self, value: Value, index: Index) -> Val:
         carried = self.progress.get(value)
