@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ _SIGNATURE = {
     "fp64": "d",
     "constexpr": "-",
 }
+# A host-made tensor descriptor, for instance ``tensordesc<fp32[16,64]>``; the group is the block's shape.
+_DESCRIPTOR = re.compile(r"tensordesc<[^\[>]*\[([^\]]*)\]")
 # A kernel asks for warps as a hint to a GPU's scheduler; this target takes any number.
 _MAX_THREADS = 1 << 20
 
@@ -46,20 +49,30 @@ def packed_signature(types: Sequence[Any]) -> str:
             parts.append("p")
         elif kind in _SIGNATURE:
             parts.append(_SIGNATURE[kind])
+        elif descriptor := _DESCRIPTOR.match(kind):
+            rank = descriptor[1].count(",") + 1
+            # What the descriptor became in the kernel, then the shape and the strides that the frontend adds to it.
+            parts.append("p" + "l" * rank + "l" * rank + "??" + "i" * rank + "l" * rank)
         else:
-            raise TypeError(
-                f"a kernel parameter of type {kind} cannot be passed to gxu; pass pointer, shape and strides instead"
-            )
+            raise TypeError(f"a kernel parameter of type {kind} cannot be passed to gxu")
     return "".join(parts)
 
 
-def _flatten(args: Sequence[Any]) -> list[Any]:
+def _is_plain(kind: Any) -> bool:
+    return isinstance(kind, str) and _DESCRIPTOR.match(kind) is None
+
+
+def flatten(types: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+    """One entry for each character of ``packed_signature(types)``. A constexpr stays one entry, tuple or not."""
     flat: list[Any] = []
-    for arg in args:
-        if isinstance(arg, (tuple, list)):
-            flat += _flatten(arg)
-        else:
+    for kind, arg in zip(types, args, strict=True):
+        if isinstance(kind, (tuple, list)):
+            flat += flatten(kind, arg)
+        elif _is_plain(kind):
             flat.append(arg)
+        else:
+            shape, strides = tuple(arg.shape), tuple(arg.strides)
+            flat += (arg.base, *shape, *strides, arg.padding == "nan", arg.round_f32_to_tf32, *shape, *strides)
     return flat
 
 
@@ -69,9 +82,9 @@ class GXULauncher:
     def __init__(self, src: Any, metadata: Any) -> None:
         from gxu import _C
 
-        types = list(src.signature.values())
-        self.signature = packed_signature(types)
-        self._nested = any(isinstance(kind, (tuple, list)) for kind in types)
+        self._types = list(src.signature.values())
+        self._flat = all(map(_is_plain, self._types))
+        self.signature = packed_signature(self._types)
         self.launch: Callable[..., None] = _C.launch
 
     def __call__(
@@ -87,8 +100,8 @@ class GXULauncher:
         exit_hook: Any,
         *args: Any,
     ) -> None:
-        if self._nested:
-            args = tuple(_flatten(args))
+        if not self._flat:
+            args = tuple(flatten(self._types, args))
         if _has_calls(enter_hook):
             enter_hook(launch_metadata)
         if grid_x and grid_y and grid_z:
