@@ -140,6 +140,7 @@ class GXUBackend(BaseBackend):
         from .codegen.target import host_target
         from .errors import UnsupportedError
         from .ir.reader import read_module
+        from .lowering.dot_scaled import expand_scaled_dots
         from .lowering.hypercubes import flatten_hypercubes
         from .lowering.maps import expand_maps
         from .lowering.structure import structure
@@ -154,6 +155,7 @@ class GXUBackend(BaseBackend):
         try:
             structure(program, function)
             expand_maps(function)
+            expand_scaled_dots(function)
             flatten_hypercubes(function)
             kernel = KernelWriter(function, host_target(), fp_fusion=options.enable_fp_fusion).write()
         except UnsupportedError as error:

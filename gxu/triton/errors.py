@@ -7,7 +7,6 @@ from .ir.module import Location
 # What to use instead of operations that only make sense on a GPU.
 INSTEAD = {
     "tt.elementwise_inline_asm": "inline assembly is a GPU's: use triton.language or libdevice functions",
-    "tt.dot_scaled": "scale the operands in the kernel and use tl.dot",
 }
 
 

@@ -26,15 +26,6 @@ def assembly(x, B: tl.constexpr):
     tl.store(x + tl.arange(0, B), v)
 
 
-@triton.jit
-def scaled(x, B: tl.constexpr):
-    i = tl.arange(0, B)
-    at = x + i[:, None] * B + i[None, :]
-    a = tl.load(at).to(tl.bfloat16)
-    s = tl.full((B, B // 32), 127, tl.uint8)
-    tl.store(at, tl.dot_scaled(a, s, "bf16", a, s, "bf16"))  # dot_scaled
-
-
 def line_of(kernel: object, comment: str) -> int:
     """The number, in this file, of the kernel's line that carries ``comment``."""
     start = kernel.starting_line_number  # type: ignore[attr-defined]
@@ -48,7 +39,6 @@ def line_of(kernel: object, comment: str) -> int:
     ("kernel", "operation", "comment"),
     [
         (assembly, "tt.elementwise_inline_asm", "inline_asm"),
-        (scaled, "tt.dot_scaled", "dot_scaled"),
     ],
 )
 def test_error_names_operation_kernel_and_line(kernel, operation, comment):
