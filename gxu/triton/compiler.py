@@ -48,6 +48,7 @@ class GXUOptions:
     ir_override: str | None = None
     instrumentation_mode: str = ""
     launch_cooperative_grid: bool = False
+    maxnreg: int | None = None  # like num_warps a hint to a GPU: autotuning lists hold it
 
     def __post_init__(self) -> None:
         if self.num_warps <= 0 or self.num_warps & (self.num_warps - 1):
@@ -143,6 +144,7 @@ class GXUBackend(BaseBackend):
         from .lowering.dot_scaled import expand_scaled_dots
         from .lowering.hypercubes import flatten_hypercubes
         from .lowering.maps import expand_maps
+        from .lowering.refuse import refuse_gpu_only
         from .lowering.structure import structure
 
         name = module.get_entry_func_name()
@@ -154,6 +156,7 @@ class GXUBackend(BaseBackend):
         sys.setrecursionlimit(max(limit, _RECURSION))
         try:
             structure(program, function)
+            refuse_gpu_only(function, num_ctas=options.num_ctas, cooperative=options.launch_cooperative_grid)
             expand_maps(function)
             expand_scaled_dots(function)
             flatten_hypercubes(function)

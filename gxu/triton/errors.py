@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from .ir.module import Location
 
-# What to use instead of operations that only make sense on a GPU.
-INSTEAD = {
-    "tt.elementwise_inline_asm": "inline assembly is a GPU's: use triton.language or libdevice functions",
-}
-
 
 class UnsupportedError(Exception):
     """A kernel uses something that the gxu Triton backend cannot compile.
@@ -20,7 +15,6 @@ class UnsupportedError(Exception):
     @classmethod
     def at(cls, what: str, location: Location, remedy: str = "") -> UnsupportedError:
         message = f"the gxu Triton backend does not support {what}, at {location}"
-        remedy = remedy or INSTEAD.get(what.removeprefix("operation "), "")
         return cls(f"{message}; {remedy}" if remedy else message)
 
     def in_kernel(self, kernel: str) -> UnsupportedError:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_wait, globaltimer
 from triton_helpers import launch
 
 from gxu.triton.errors import UnsupportedError
@@ -24,6 +25,29 @@ def assembly(x, B: tl.constexpr):
     v = tl.load(x + tl.arange(0, B))
     v = tl.inline_asm_elementwise("mov $0, $1;", "=r,r", [v], dtype=tl.float32, is_pure=True, pack=1)  # inline_asm
     tl.store(x + tl.arange(0, B), v)
+
+
+@triton.jit
+def special_register(x):
+    tl.store(x, globaltimer())  # timer
+
+
+@triton.jit
+def dependent_launch(x):
+    gdc_wait()  # gdc
+    tl.store(x, 1)
+
+
+@triton.jit
+def specialised(x, n):
+    for i in tl.range(0, n, warp_specialize=True):  # warps
+        tl.store(x + i, i)
+
+
+@triton.jit
+def plain(x, n):  # plain
+    for i in tl.range(0, n, num_stages=3, loop_unroll_factor=2, disallow_acc_multi_buffer=True, flatten=True):
+        tl.store(x + i, i + 1)
 
 
 def line_of(kernel: object, comment: str) -> int:
@@ -52,10 +76,41 @@ def test_error_names_operation_kernel_and_line(kernel, operation, comment):
     assert "\n" not in message
     # Compile workers send their errors home.
     assert str(pickle.loads(pickle.dumps(caught.value))) == message  # noqa: S301
+    assert message.count(". ") == 0  # one sentence
     # The process lives, and the next kernel compiles and runs.
     add_one.device_caches.clear()
     (x,) = launch(add_one, (1,), torch.zeros(32), B=32)
     assert (x == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "comment", "options", "asked"),
+    [
+        (special_register, "timer", {}, "globaltimer"),
+        (dependent_launch, "gdc", {}, "griddepcontrol.wait"),
+        (specialised, "warps", {"n": 3}, "warp_specialize=True"),
+        (plain, "plain", {"n": 3, "num_ctas": 2}, "num_ctas=2"),
+        (plain, "plain", {"n": 3, "launch_cooperative_grid": True}, "launch_cooperative_grid=True"),
+    ],
+)
+def test_what_only_a_gpu_has(kernel, comment, options, asked):
+    with pytest.raises(UnsupportedError) as caught:
+        launch(kernel, (1,), torch.zeros(8, dtype=torch.int64), **options)
+    message = str(caught.value)
+    assert message.startswith(f"kernel {kernel.fn.__name__}: the gxu Triton backend does not support ")
+    assert asked in message
+    assert f" at {__file__}:{line_of(kernel, comment)}; " in message
+    assert "\n" not in message
+
+
+def test_hints_to_a_gpu_change_nothing():
+    (x,) = launch(plain, (1,), torch.zeros(8), 5, num_warps=8, num_stages=4, maxnreg=128, num_ctas=1)
+    assert x.tolist() == [1, 2, 3, 4, 5, 0, 0, 0]
+
+
+def test_options_that_nobody_knows_are_triton_s_error():
+    with pytest.raises(KeyError, match="num_wraps"):
+        launch(plain, (1,), torch.zeros(8), 5, num_wraps=8)
 
 
 @triton.jit

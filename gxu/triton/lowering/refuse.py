@@ -1,0 +1,41 @@
+"""Refuses, before anything is lowered, what only a GPU can do: one sentence instead of a wrong or endless program."""
+
+from __future__ import annotations
+
+from ..errors import UnsupportedError
+from ..ir.module import Function, Op, walk
+
+
+def refuse_gpu_only(function: Function, *, num_ctas: int, cooperative: bool) -> None:
+    """Raises UnsupportedError, naming the source line, for inline assembly, warp specialisation, and launches of
+    ``num_ctas`` cooperating blocks or with all programs running at once (``cooperative``)."""
+    if num_ctas > 1:
+        raise UnsupportedError.at(
+            f"num_ctas={num_ctas} (clusters of blocks)", function.location, "launch the kernel with num_ctas=1"
+        )
+    if cooperative:
+        raise UnsupportedError.at(
+            "launch_cooperative_grid=True (all programs at once)",
+            function.location,
+            "end the kernel where its programs wait for each other, and launch another one",
+        )
+    for block in function.region.blocks:
+        for op in walk(block):
+            if op.name == "tt.elementwise_inline_asm":
+                raise UnsupportedError.at(
+                    f"operation {op.name} ({_assembly(op)})",
+                    op.location,
+                    "inline assembly is a GPU's: use triton.language or libdevice functions",
+                )
+            if op.attrs.get("tt.warp_specialize"):
+                raise UnsupportedError.at(
+                    "warp_specialize=True (a program here is one thread)",
+                    op.location,
+                    "leave it out of tl.range: the loop computes the same without it",
+                )
+
+
+def _assembly(op: Op) -> str:
+    """The first instruction of an inline assembly."""
+    lines = [line.strip() for line in str(op.attrs.get("asm_string", "")).splitlines()]
+    return next((line for line in lines if line.strip("{} ") and not line.startswith("//")), "no instruction")
