@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "memory_check.h"
 #include "stream.h"
 
 namespace gxu {
@@ -119,7 +120,7 @@ class DeviceCache {
     if (C10_UNLIKELY(!events_.empty())) {
       release_finished_blocks();
     }
-    const int index = size_class(nbytes);
+    const int index = size_class(nbytes + (checks_memory() ? kCheckedGap : 0));
     std::vector<Block*>& free_blocks = free_lists(stream)[index];
     if (C10_UNLIKELY(free_blocks.empty())) {
       add_segment(nbytes, index, stream, free_blocks);
@@ -369,6 +370,7 @@ at::DataPtr CachingAllocator::allocate_on(c10::DeviceIndex device, size_t nbytes
   std::lock_guard<std::mutex> lock(all.mutex);
   Block* block = all.device(device).allocate(nbytes, stream);
   all.live_blocks[block->pointer] = block;
+  add_checked_block(block->pointer, nbytes);
   return {block->pointer, block->pointer, &CachingAllocator::free, label};
 }
 
@@ -384,6 +386,7 @@ bool CachingAllocator::try_free(void* pointer) noexcept {
   }
   Block* block = entry->second;
   all.live_blocks.erase(entry);
+  remove_checked_block(pointer);
   all.device(block->device).free(block);
   return true;
 }

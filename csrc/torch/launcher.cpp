@@ -6,6 +6,7 @@
 #include <c10/util/SmallVector.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/utils/object_ptr.h>
 
 #include <atomic>
 #include <bit>
@@ -13,6 +14,7 @@
 
 #include "alias.h"
 #include "device.h"
+#include "memory_check.h"
 
 namespace gxu {
 namespace {
@@ -37,6 +39,28 @@ bool pointer_from_tensor(const at::Tensor& tensor, size_t index, uint64_t& slot)
     return false;
   }
   slot = reinterpret_cast<uint64_t>(tensor.unsafeGetTensorImpl()->mutable_data());
+  allow_storage(tensor.storage());
+  return true;
+}
+
+// Memory behind an object with data_ptr(): that of the tensor in its attribute `base` (triton.reinterpret), or as many
+// bytes as its attribute `nbytes` says. Nothing where it has neither: the memory must be the device's then.
+bool allow_object(PyObject* object, uint64_t address) {
+  THPObjectPtr base(PyObject_GetAttrString(object, "base"));
+  if (base.get() != nullptr && THPVariable_Check(base.get())) {
+    allow_storage(THPVariable_Unpack(base.get()).storage());
+    return true;
+  }
+  PyErr_Clear();
+  THPObjectPtr bytes(PyObject_GetAttrString(object, "nbytes"));
+  if (bytes.get() != nullptr && PyLong_Check(bytes.get())) {
+    const size_t size = PyLong_AsSize_t(bytes.get());
+    if (PyErr_Occurred() != nullptr) {
+      return false;
+    }
+    GXU_CALL(gxuMemoryCheckAllow, reinterpret_cast<const void*>(address), size);
+  }
+  PyErr_Clear();
   return true;
 }
 
@@ -52,7 +76,7 @@ bool pointer_from_object(PyObject* object, size_t index, uint64_t& slot) {
   if (PyObject* pointer = PyObject_CallMethod(object, "data_ptr", nullptr)) {
     slot = PyLong_AsUnsignedLongLong(pointer);
     Py_DECREF(pointer);
-    return PyErr_Occurred() == nullptr;
+    return PyErr_Occurred() == nullptr && (!checks_memory() || allow_object(object, slot));
   }
   PyErr_Clear();
   PyErr_Format(PyExc_TypeError,

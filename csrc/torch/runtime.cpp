@@ -83,6 +83,9 @@ const RuntimeApi& detail::load_runtime() {
 #define GXU_RESOLVE(name) resolve(library, path, #name, api->name);
   GXU_RUNTIME_FUNCTIONS(GXU_RESOLVE)
 #undef GXU_RESOLVE
+#define GXU_FIND(name) api->name = reinterpret_cast<decltype(&::name)>(dlsym(library, #name));
+  GXU_OPTIONAL_RUNTIME_FUNCTIONS(GXU_FIND)
+#undef GXU_FIND
   loaded_runtime = api;
   return *api;
 }

@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "../runtime/gxu_memory_check.h"
 #include "../runtime/gxu_runtime.h"
 
 namespace gxu {
@@ -61,9 +62,16 @@ namespace gxu {
   _(gxuIpcOpenMemHandle)         \
   _(gxuIpcCloseMemHandle)
 
+// Functions that a library may leave out: nullptr then.
+#define GXU_OPTIONAL_RUNTIME_FUNCTIONS(_) \
+  _(gxuMemoryCheckAddBlock)               \
+  _(gxuMemoryCheckRemoveBlock)            \
+  _(gxuMemoryCheckAllow)
+
 struct RuntimeApi {
 #define GXU_DECLARE(name) decltype(&::name) name;
   GXU_RUNTIME_FUNCTIONS(GXU_DECLARE)
+  GXU_OPTIONAL_RUNTIME_FUNCTIONS(GXU_DECLARE)
 #undef GXU_DECLARE
 };
 

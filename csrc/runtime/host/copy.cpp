@@ -47,6 +47,7 @@ gxuError_t gxuMemcpyAsync(void* dst, const void* src, size_t size, gxuMemcpyKind
   return api([&] {
     forbid_in_host_function("gxuMemcpyAsync");
     Stream& target = resolve_stream(stream);
+    target.device().report_fault();
     const Sides expected = expected_sides(kind);
     if (size == 0) return;
     require_argument(dst, "dst");
@@ -70,6 +71,7 @@ gxuError_t gxuMemsetAsync(void* dst, int value, size_t size, gxuStream_t stream)
   return api([&] {
     forbid_in_host_function("gxuMemsetAsync");
     Stream& target = resolve_stream(stream);
+    target.device().report_fault();
     if (size == 0) return;
     require_argument(dst, "dst");
     if (!find_range(dst, size, "gxuMemsetAsync: dst")) {

@@ -100,11 +100,21 @@ void Device::record_failure(const std::string& message) {
   failed_.store(true, std::memory_order_release);
 }
 
+void Device::record_fault(const std::string& message) {
+  std::lock_guard lock(failure_mutex_);
+  if (faulted_.load(std::memory_order_relaxed)) return;
+  failure_ = message;
+  faulted_.store(true, std::memory_order_release);
+  failed_.store(true, std::memory_order_release);
+}
+
 void Device::throw_failure() {
   std::string message;
   {
     std::lock_guard lock(failure_mutex_);
-    if (!failed_.exchange(false, std::memory_order_acq_rel)) {
+    if (faulted_.load(std::memory_order_relaxed)) {
+      message = failure_;
+    } else if (!failed_.exchange(false, std::memory_order_acq_rel)) {
       message = "a kernel failed; another thread received the details";
     } else {
       message = std::move(failure_);

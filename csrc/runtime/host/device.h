@@ -46,6 +46,16 @@ class Device {
     }
   }
 
+  // A kernel was stopped by the hardware, and may have written anywhere: the device runs no more kernels, and every
+  // later call that uses it reports this failure.
+  void record_fault(const std::string& message);
+  bool has_faulted() const { return faulted_.load(std::memory_order_acquire); }
+  void report_fault() {
+    if (has_faulted()) [[unlikely]] {
+      throw_failure();
+    }
+  }
+
   const gxuDeviceProperties& properties() const { return properties_; }
 
  private:
@@ -64,6 +74,7 @@ class Device {
   Stream* default_stream_;
 
   std::atomic<bool> failed_{false};
+  std::atomic<bool> faulted_{false};
   std::mutex failure_mutex_;
   std::string failure_;
 };

@@ -34,7 +34,22 @@ typedef struct gxuHostGrid {
   uint32_t x, y, z;
 } gxuHostGrid;
 
-/* What a kernel may call back; passed by pointer, so that an image needs no relocation against the engine. Both
+/* What a kernel does to memory at one place of its source; see check_accesses. */
+typedef enum gxuHostAccessKind {
+  GXU_HOST_ACCESS_LOAD = 0,
+  GXU_HOST_ACCESS_STORE = 1,
+  GXU_HOST_ACCESS_ATOMIC = 2,
+  GXU_HOST_ACCESS_INDEX = 3 /* not memory: an index into a tile */
+} gxuHostAccessKind;
+
+typedef struct gxuHostAccess {
+  const char* location; /* "file:line" */
+  int32_t kind;         /* gxuHostAccessKind */
+  int32_t lanes;        /* accesses that a call checks */
+  uint64_t bytes;       /* of each; for GXU_HOST_ACCESS_INDEX the number of elements */
+} gxuHostAccess;
+
+/* What a kernel may call back; passed by pointer, so that an image needs no relocation against the engine. The
    functions may be called from any program, by several threads at once. */
 typedef struct gxuHostServices {
   uint32_t struct_size; /* bytes of this struct in the engine; members beyond it do not exist */
@@ -44,6 +59,12 @@ typedef struct gxuHostServices {
   void (*assert_fail)(const char* message);
   /* Writes the text and a line end to the process's standard output, whole lines at a time. */
   void (*print)(const char* text);
+  /* For kernels that are compiled with checks of their accesses. Clears wanted[i] where [addresses[i], addresses[i] +
+     bytes) was not allocated when the kernel was launched, or where it was, but `origin` (a pointer of the kernel's
+     parameters that the addresses were computed from, or NULL) points into another allocation. The first such access
+     becomes the device's failure, as that of assert_fail. Does nothing unless the engine runs with GXU_SANITIZE=1. */
+  void (*check_accesses)(const gxuHostAccess* access, int64_t program, const void* origin, const uint64_t* addresses,
+                         uint8_t* wanted);
 } gxuHostServices;
 
 /*

@@ -10,6 +10,8 @@
 
 #include "api.h"
 #include "device.h"
+#include "fault.h"
+#include "memory_check.h"
 #include "module.h"
 #include "parallel.h"
 #include "scratch.h"
@@ -40,10 +42,12 @@ void record_kernel_failure(const RunningKernel& running, const char* message) {
 }
 
 void assert_fail(const char* message) {
+  const OutsideKernel outside;
   if (running_kernel != nullptr) record_kernel_failure(*running_kernel, message != nullptr ? message : "assertion");
 }
 
 void print_line(const char* text) {
+  const OutsideKernel outside;
   static std::mutex* mutex = new std::mutex;
   std::lock_guard lock(*mutex);
   std::fputs(text, stdout);
@@ -51,7 +55,24 @@ void print_line(const char* text) {
   std::fflush(stdout);
 }
 
-constexpr gxuHostServices kServices = {sizeof(gxuHostServices), assert_fail, print_line};
+void check_accesses(const gxuHostAccess* access, int64_t program, const void* origin, const uint64_t* addresses,
+                    uint8_t* wanted) {
+  const OutsideKernel outside;
+  if (running_kernel == nullptr) return;
+  const KernelLaunch& launch = running_kernel->launch;
+  if (launch.memory == nullptr) return;  // compiled with GXU_SANITIZE=1, but not run with it
+  const std::string error = launch.memory->check(*access, launch.grid, program, origin, addresses, wanted);
+  if (!error.empty()) record_kernel_failure(*running_kernel, error.c_str());
+}
+
+constexpr gxuHostServices kServices = {sizeof(gxuHostServices), assert_fail, print_line, check_accesses};
+
+void record_fault(const RunningKernel& running, const Fault& fault) {
+  running.device.record_fault(format_text(
+      "kernel '%s' failed: it was stopped by %s at address %p; this process cannot use the device any more; "
+      "GXU_SANITIZE=1 finds the line of an invalid access",
+      running.launch.function->name.c_str(), signal_name(fault.signal), fault.address));
+}
 
 // One thread's share: asks `next_piece` for ranges of programs until there are none.
 template <typename NextPiece>
@@ -61,10 +82,16 @@ void run_pieces(const RunningKernel& running, NextPiece next_piece) {
   try {
     void* scratch = thread_scratch(function.scratch_bytes);
     running_kernel = &running;
-    for (int64_t begin, end; next_piece(begin, end);) {
-      function.entry(launch.params.data(), &launch.grid, begin, end, scratch, &kServices);
-    }
+    auto run = [&] {
+      for (int64_t begin, end; next_piece(begin, end);) {
+        function.entry(launch.params.data(), &launch.grid, begin, end, scratch, &kServices);
+      }
+    };
+    const Fault fault = catch_faults([](void* body) { (*static_cast<decltype(run)*>(body))(); }, &run);
     running_kernel = nullptr;
+    if (fault.signal != 0) [[unlikely]] {
+      record_fault(running, fault);
+    }
   } catch (const std::bad_alloc&) {
     record_kernel_failure(running, format_text("no memory for %llu bytes of scratch a thread",
                                                static_cast<unsigned long long>(function.scratch_bytes))
@@ -81,6 +108,7 @@ bool runs_on_one_thread(const KernelLaunch& launch, int threads) {
 }  // namespace
 
 void run_kernel(const KernelLaunch& launch, Device& device) {
+  if (device.has_faulted()) return;
   const RunningKernel running{launch, device};
   const int64_t programs = launch.programs;
   const int threads = team_size();
@@ -173,13 +201,15 @@ gxuError_t gxuLaunchKernel(gxuFunction_t function, unsigned int grid_x, unsigned
     forbid_in_host_function("gxuLaunchKernel");
     const Function& kernel = resolve_function(function);
     Stream& target = resolve_current_stream(stream, "gxuLaunchKernel");
+    target.device().report_fault();
     const int64_t programs = count_programs(kernel, grid_x, grid_y, grid_z);
     check_block(kernel, block_x, block_y, block_z);
     KernelLaunch launch{&kernel,
                         {grid_x, grid_y, grid_z},
                         programs,
                         team_size(),
-                        KernelParams(static_cast<uint32_t>(kernel.param_sizes.size()))};
+                        KernelParams(static_cast<uint32_t>(kernel.param_sizes.size())),
+                        memory_for_launch()};
     copy_params(kernel, kernel_params, launch.params.data());
     target.order_with_default_stream();
     target.enqueue(std::move(launch));

@@ -11,6 +11,7 @@
 
 #include "api.h"
 #include "device.h"
+#include "memory_check.h"
 #include "stream.h"
 
 namespace gxu::host {
@@ -76,6 +77,7 @@ void* allocate(size_t size, gxuMemoryType type, int device) {
     AllocationMap& map = allocation_map();
     std::unique_lock lock(map.mutex);
     map.blocks.emplace(base, Allocation{base, size, type, device, reserved});
+    memory_allocated();
   } catch (const std::bad_alloc&) {
     return_block(block, reserved);
     throw;
@@ -119,6 +121,7 @@ void free_block(void* pointer, gxuMemoryType type, const char* function) {
     drain_all_devices();
   }
   if (!forget(allocation)) fail(gxuErrorInvalidValue, "%s: %p was freed by another thread", function, pointer);
+  memory_freed(allocation.base);
   return_block(pointer, allocation.reserved);
   if (type == gxuMemoryTypeDevice) device_at(allocation.device).discharge(allocation.reserved);
 }
@@ -147,6 +150,15 @@ std::optional<Allocation> find_allocation(const void* pointer) {
   return candidate;
 }
 
+std::vector<Allocation> live_allocations() {
+  AllocationMap& map = allocation_map();
+  std::shared_lock lock(map.mutex);
+  std::vector<Allocation> found;
+  found.reserve(map.blocks.size());
+  for (const auto& [base, allocation] : map.blocks) found.push_back(allocation);
+  return found;
+}
+
 std::optional<Allocation> find_range(const void* pointer, size_t size, const char* name) {
   const std::optional<Allocation> found = find_allocation(pointer);
   if (found) {
@@ -169,6 +181,7 @@ gxuError_t gxuMalloc(void** pointer, size_t size) {
     *pointer = nullptr;
     if (size == 0) return;
     Device& device = current_device();
+    device.report_fault();
     const size_t reserved = reserved_bytes(size);
     if (!device.charge(reserved)) fail_out_of_memory(device, size);
     try {

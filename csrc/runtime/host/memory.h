@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "../gxu_runtime.h"
 
@@ -19,6 +20,9 @@ struct Allocation {
 
 // The live allocation that holds `pointer` (its first byte to its last).
 std::optional<Allocation> find_allocation(const void* pointer);
+
+// All of them, by address.
+std::vector<Allocation> live_allocations();
 
 // As find_allocation; throws gxuErrorInvalidValue when the range [pointer, pointer + size) leaves its allocation.
 std::optional<Allocation> find_range(const void* pointer, size_t size, const char* name);

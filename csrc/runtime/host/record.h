@@ -13,6 +13,7 @@
 
 namespace gxu::host {
 
+class CheckedMemory;
 class Device;
 class Event;
 class Stream;
@@ -47,6 +48,7 @@ struct KernelLaunch {
   int64_t programs;
   int threads;  // team size of the launching thread, for when an executor thread runs the kernel
   KernelParams params;
+  std::shared_ptr<const CheckedMemory> memory;  // what the kernel may access; null: anything
 };
 
 struct Copy {

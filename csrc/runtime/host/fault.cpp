@@ -1,0 +1,139 @@
+#include "fault.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+namespace gxu::host {
+namespace {
+
+struct Frame {
+  sigjmp_buf resume;
+  Fault fault;
+};
+
+// Initial-exec: reading it in a signal handler must not allocate the thread's storage.
+__attribute__((tls_model("initial-exec"))) thread_local Frame* innermost = nullptr;
+
+struct Handled {
+  int signal;
+  const char* name;
+  struct sigaction previous;
+};
+
+Handled handled[] = {{SIGSEGV, "SIGSEGV", {}}, {SIGBUS, "SIGBUS", {}}, {SIGFPE, "SIGFPE", {}}, {SIGILL, "SIGILL", {}}};
+
+Handled* find_handled(int signal) {
+  for (Handled& entry : handled) {
+    if (entry.signal == signal) return &entry;
+  }
+  return nullptr;
+}
+
+// Raised by an instruction of this thread, or by a handler of this process that was in front and passes it on.
+bool is_own_fault(const siginfo_t& info) {
+  return info.si_code > 0 || (info.si_code == SI_TKILL && info.si_pid == getpid());
+}
+
+// What would have happened without this engine.
+void pass_on(int signal, siginfo_t* info, void* context) {
+  const struct sigaction& previous = find_handled(signal)->previous;
+  if ((previous.sa_flags & SA_SIGINFO) != 0) {
+    previous.sa_sigaction(signal, info, context);
+  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    previous.sa_handler(signal);
+  } else {
+    if (previous.sa_handler == SIG_IGN && info->si_code <= 0) return;
+    struct sigaction original{};
+    original.sa_handler = SIG_DFL;
+    sigaction(signal, &original, nullptr);
+    if (info->si_code <= 0) raise(signal);  // else the instruction runs again, and faults again
+  }
+}
+
+void on_fault(int signal, siginfo_t* info, void* context) {
+  Frame* frame = innermost;
+  if (frame != nullptr && is_own_fault(*info)) {
+    innermost = nullptr;
+    frame->fault = {signal, info->si_code > 0 ? info->si_addr : nullptr};
+    siglongjmp(frame->resume, 1);
+  }
+  const int saved = errno;
+  pass_on(signal, info, context);
+  errno = saved;
+}
+
+// SA_NODEFER: the handler leaves by a jump, which restores no signal mask.
+bool install_handlers() {
+  for (Handled& entry : handled) {
+    struct sigaction action{};
+    action.sa_sigaction = on_fault;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    sigemptyset(&action.sa_mask);
+    sigaction(entry.signal, &action, &entry.previous);
+  }
+  return true;
+}
+
+// A stack for the handler, so that a kernel that ran out of stack is caught, too. Threads that have one keep theirs.
+class HandlerStack {
+ public:
+  HandlerStack() {
+    stack_t current{};
+    if (sigaltstack(nullptr, &current) != 0 || (current.ss_flags & SS_DISABLE) == 0) return;
+    void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return;
+    stack_t wanted{};
+    wanted.ss_sp = memory;
+    wanted.ss_size = kBytes;
+    if (sigaltstack(&wanted, nullptr) == 0) {
+      memory_ = memory;
+    } else {
+      munmap(memory, kBytes);
+    }
+  }
+
+  ~HandlerStack() {
+    stack_t current{};
+    if (memory_ == nullptr || sigaltstack(nullptr, &current) != 0 || current.ss_sp != memory_) return;
+    stack_t none{};
+    none.ss_flags = SS_DISABLE;
+    if (sigaltstack(&none, nullptr) == 0) munmap(memory_, kBytes);
+  }
+
+  HandlerStack(const HandlerStack&) = delete;
+
+ private:
+  static constexpr size_t kBytes = size_t{64} << 10;  // the registers of AVX-512 and AMX alone take 11 KiB
+  void* memory_ = nullptr;
+};
+
+}  // namespace
+
+Fault catch_faults(void (*body)(void* argument), void* argument) {
+  static const bool installed = install_handlers();
+  thread_local const HandlerStack stack;
+  (void)installed, (void)stack;
+  Frame frame;
+  // The jump does not restore the mask: on_fault runs with the mask of the code that it interrupted.
+  if (sigsetjmp(frame.resume, 0) == 0) {
+    innermost = &frame;
+    body(argument);
+    innermost = nullptr;
+  }
+  return frame.fault;
+}
+
+OutsideKernel::OutsideKernel() : frame_(std::exchange(innermost, nullptr)) {}
+OutsideKernel::~OutsideKernel() { innermost = static_cast<Frame*>(frame_); }
+
+const char* signal_name(int signal) {
+  const Handled* entry = find_handled(signal);
+  return entry != nullptr ? entry->name : "an unknown signal";
+}
+
+}  // namespace gxu::host

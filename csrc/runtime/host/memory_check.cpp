@@ -1,0 +1,199 @@
+#include "memory_check.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <set>
+#include <utility>
+
+#include "../gxu_memory_check.h"
+#include "api.h"
+#include "memory.h"
+
+namespace gxu::host {
+namespace {
+
+bool checks_memory() {
+  static const bool checks = [] {
+    const char* text = std::getenv("GXU_SANITIZE");
+    return text != nullptr && std::strcmp(text, "1") == 0;
+  }();
+  return checks;
+}
+
+std::atomic<bool> changed{true};
+thread_local CheckedMemory::Ranges passed_to_next_launch;
+
+struct Blocks {
+  std::mutex mutex;
+  std::map<uintptr_t, size_t> sizes;  // of blocks, by base
+  std::set<uintptr_t> divided;        // bases of allocations that blocks lie in
+  std::shared_ptr<const CheckedMemory::Ranges> allocated;
+};
+
+// Leaked on purpose: memory may be freed while static destructors run.
+Blocks& blocks() {
+  static Blocks* instance = new Blocks;
+  return *instance;
+}
+
+std::shared_ptr<const CheckedMemory::Ranges> allocated_ranges() {
+  Blocks& all = blocks();
+  std::lock_guard lock(all.mutex);
+  if (!changed.exchange(false) && all.allocated != nullptr) return all.allocated;
+  auto ranges = std::make_shared<CheckedMemory::Ranges>();
+  for (const Allocation& allocation : live_allocations()) {
+    if (all.divided.count(allocation.base) == 0) ranges->push_back({allocation.base, allocation.size});
+  }
+  for (const auto& [base, size] : all.sizes) ranges->push_back({base, size});
+  std::sort(ranges->begin(), ranges->end(), [](const auto& a, const auto& b) { return a.base < b.base; });
+  all.allocated = ranges;
+  return ranges;
+}
+
+const char* kind_name(int32_t kind) {
+  switch (kind) {
+    case GXU_HOST_ACCESS_LOAD:
+      return "load";
+    case GXU_HOST_ACCESS_STORE:
+      return "store";
+    default:
+      return "atomic operation";
+  }
+}
+
+std::string program_text(const gxuHostGrid& grid, int64_t program) {
+  const int64_t x = grid.x, y = grid.y;
+  return format_text("(%lld, %lld, %lld)", static_cast<long long>(program % x), static_cast<long long>(program / x % y),
+                     static_cast<long long>(program / (x * y)));
+}
+
+uintptr_t distance(const MemoryRange& range, uintptr_t address) {
+  if (address < range.base) return range.base - address;
+  return range.contains(address) ? 0 : address - (range.base + range.size);
+}
+
+}  // namespace
+
+const MemoryRange* CheckedMemory::find(uintptr_t address) const {
+  for (const MemoryRange& range : passed_) {
+    if (range.contains(address)) return &range;
+  }
+  auto next = std::upper_bound(allocated_->begin(), allocated_->end(), address,
+                               [](uintptr_t value, const MemoryRange& range) { return value < range.base; });
+  if (next == allocated_->begin() || !std::prev(next)->contains(address)) return nullptr;
+  return &*std::prev(next);
+}
+
+const MemoryRange* CheckedMemory::nearest(uintptr_t address) const {
+  const MemoryRange* best = nullptr;
+  for (const Ranges* ranges : {&passed_, allocated_.get()}) {
+    for (const MemoryRange& range : *ranges) {
+      if (best == nullptr || distance(range, address) < distance(*best, address)) best = &range;
+    }
+  }
+  return best;
+}
+
+// Where the access lies, seen from the allocation that it was meant for or that is nearest.
+std::string CheckedMemory::place(uintptr_t address, size_t size, const MemoryRange* expected) const {
+  const MemoryRange* range = expected != nullptr ? expected : find(address);
+  if (range == nullptr) range = nearest(address);
+  if (range == nullptr) return "nothing is allocated";
+  const std::string which =
+      format_text("the %zu-byte allocation at 0x%llx%s", range->size, static_cast<unsigned long long>(range->base),
+                  expected != nullptr ? " that its pointer argument points into" : "");
+  const auto away = static_cast<unsigned long long>(distance(*range, address));
+  if (range->contains(address)) {
+    return format_text("it starts %llu bytes before the end of %s",
+                       static_cast<unsigned long long>(range->base + range->size - address), which.c_str());
+  }
+  if (address < range->base) {
+    return format_text("%llu bytes before %s%s", away, expected != nullptr ? "" : "the nearest, ", which.c_str());
+  }
+  return away == 0 ? format_text("at the end of %s%s", expected != nullptr ? "" : "the nearest, ", which.c_str())
+                   : format_text("%llu bytes past the end of %s%s", away, expected != nullptr ? "" : "the nearest, ",
+                                 which.c_str());
+}
+
+std::string CheckedMemory::check(const gxuHostAccess& access, const gxuHostGrid& grid, int64_t program,
+                                 const void* origin, const uint64_t* addresses, uint8_t* wanted) const {
+  std::string error;
+  const bool is_index = access.kind == GXU_HOST_ACCESS_INDEX;
+  const MemoryRange* expected = origin != nullptr ? find(reinterpret_cast<uintptr_t>(origin)) : nullptr;
+  const MemoryRange* range = expected;
+  for (int32_t lane = 0; lane < access.lanes; ++lane) {
+    if (wanted[lane] == 0) continue;
+    const uintptr_t address = addresses[lane];
+    if (is_index) {
+      if (address < access.bytes) continue;
+    } else {
+      if (expected == nullptr && (range == nullptr || !range->contains(address))) range = find(address);
+      if (range != nullptr && range->contains(address) && access.bytes <= range->base + range->size - address) continue;
+    }
+    wanted[lane] = 0;
+    if (!error.empty()) continue;
+    const std::string where = program_text(grid, program);
+    error =
+        is_index
+            ? format_text("index %lld of a gather in program %s at %s is outside the %llu elements of its axis",
+                          static_cast<long long>(address), where.c_str(), access.location,
+                          static_cast<unsigned long long>(access.bytes))
+            : format_text("invalid %s of %llu bytes at address 0x%llx in program %s at %s: %s", kind_name(access.kind),
+                          static_cast<unsigned long long>(access.bytes), static_cast<unsigned long long>(address),
+                          where.c_str(), access.location, place(address, access.bytes, expected).c_str());
+  }
+  return error;
+}
+
+std::shared_ptr<const CheckedMemory> memory_for_launch() {
+  if (!checks_memory()) return nullptr;
+  return std::make_shared<CheckedMemory>(allocated_ranges(), std::exchange(passed_to_next_launch, {}));
+}
+
+void memory_allocated() { changed.store(true); }
+
+void memory_freed(uintptr_t base) {
+  if (!checks_memory()) return;
+  Blocks& all = blocks();
+  std::lock_guard lock(all.mutex);
+  all.divided.erase(base);
+  changed.store(true);
+}
+
+}  // namespace gxu::host
+
+using namespace gxu::host;
+
+gxuError_t gxuMemoryCheckAddBlock(const void* base, size_t size) {
+  return api([&] {
+    require_argument(base, "base");
+    if (!checks_memory()) return;
+    const std::optional<Allocation> holder = find_range(base, size, "gxuMemoryCheckAddBlock: base");
+    if (!holder) fail(gxuErrorInvalidValue, "gxuMemoryCheckAddBlock: %p is not in a live allocation", base);
+    Blocks& all = blocks();
+    std::lock_guard lock(all.mutex);
+    all.sizes[reinterpret_cast<uintptr_t>(base)] = size;
+    all.divided.insert(holder->base);
+    changed.store(true);
+  });
+}
+
+gxuError_t gxuMemoryCheckRemoveBlock(const void* base) {
+  return api([&] {
+    if (!checks_memory()) return;
+    Blocks& all = blocks();
+    std::lock_guard lock(all.mutex);
+    all.sizes.erase(reinterpret_cast<uintptr_t>(base));
+    changed.store(true);
+  });
+}
+
+gxuError_t gxuMemoryCheckAllow(const void* base, size_t size) {
+  return api([&] {
+    if (checks_memory()) passed_to_next_launch.push_back({reinterpret_cast<uintptr_t>(base), size});
+  });
+}
