@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from process_helpers import RunPython
 
 from gxu.cli import demo, doctor
@@ -155,3 +156,38 @@ def test_bench_eager_rows(run_python: RunPython, tmp_path: Path) -> None:
 def test_bench_rejects_no_elements(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "eager", "--elements", "0"]) == 2
     assert "want sizes of at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_bench_triton_rows(run_python: RunPython, tmp_path: Path) -> None:
+    names = ["mean axis 1", "launch from Python"]
+    arguments = ["--quick", "--filter", *names, "--json", "rows.json", "--plot", "rows.png"]
+    result = run_python("-m", "gxu", "bench", "triton", *arguments)
+    assert result.returncode == 0, result.stderr
+    mean, launch = json.loads((tmp_path / "rows.json").read_text())
+    assert [mean["name"], launch["name"]] == names
+    assert mean["ratio"] == pytest.approx(min(mean["eager_us"], mean["inductor_us"]) / mean["gxu_us"])
+    assert launch["ratio"] == pytest.approx(launch["bound_us"] / launch["gxu_us"])
+    assert (mean["bar"], launch["bar"]) == (1.0, pytest.approx(1 / 1.1))
+    assert all(name in result.stdout for name in names)
+    assert (tmp_path / "rows.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_triton_names_its_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "triton", "--filter", "no such row"]) == 2
+    error = capsys.readouterr().err
+    assert "no row has that in its name or its group" in error
+    assert "attention" in error
+
+
+def test_wrong_numbers_get_no_time() -> None:
+    from gxu.benchmarks.triton import comparison
+    from gxu.benchmarks.triton.row import Settings, Work, WrongResultError
+    from gxu.cli.output import make_progress
+
+    timed = []
+    work = Work(lambda: torch.ones(3, device="gxu"), lambda: timed.append(1) or torch.tensor([1.0, 1.0, 1.1]))
+    case = comparison.at_least_torch("ones", "group", lambda: work)
+    with pytest.raises(WrongResultError, match="ones: result 0 is not torch's"):
+        case.measure(Settings(0.0, make_progress()))
+    assert len(timed) == 1

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
+from gxu.cli import bench_triton
 from gxu.cli.errors import UsageError
-from gxu.cli.output import check_writable, make_console, make_progress, write_json
+from gxu.cli.output import check_writable, make_console, make_progress, summarise_bars, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,13 +53,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sizes of the operands (default: 1, which is all overhead, and 1048576)",
     )
     eager.add_argument("--seconds", type=float, default=1.0, help="how long to measure each row (default: %(default)s)")
-    eager.set_defaults(bench=bench_eager)
+    eager.set_defaults(bench=run_eager)
+    triton = benches.add_parser("triton", help="Triton kernels against torch, its compiler and the machine")
+    bench_triton.add_arguments(triton)
+    triton.set_defaults(bench=bench_triton.run)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         check_writable(args.json)
-    rows: list[Row] = args.bench(args)
+    return int(args.bench(args))
+
+
+def run_eager(args: argparse.Namespace) -> int:
+    rows = bench_eager(args)
     print_rows(rows)
     if args.json is not None:
         write_json(args.json, [asdict(row) for row in rows])
@@ -161,8 +169,6 @@ def print_rows(rows: list[Row]) -> None:
         table.add_row(row.name, f"{row.elements:,}", f"{row.cpu_us:.2f}", f"{row.gxu_us:.2f}", f"{row.ratio:.2f}", bar)
     console = make_console()
     console.print(table)
-    with_bar = [row for row in rows if row.bar is not None]
-    if with_bar:
-        below = [row.name for row in with_bar if row.bar is not None and row.ratio < row.bar]
-        reached = f"{len(with_bar) - len(below)} of {len(with_bar)} rows with a bar reach it"
-        console.print(reached + (f"; below it: {', '.join(below)}" if below else ""))
+    summary = summarise_bars((row.name, row.ratio, row.bar) for row in rows)
+    if summary:
+        console.print(summary)

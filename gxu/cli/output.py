@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -57,3 +57,13 @@ def write_json(path: Path, value: object) -> None:
         path.write_text(json.dumps(value, indent=2) + "\n")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+def summarise_bars(rows: Iterable[tuple[str, float, float | None]]) -> str:
+    """One sentence on (name, ratio, bar) of a benchmark's rows; empty where none has a bar."""
+    with_bar = [(name, ratio, bar) for name, ratio, bar in rows if bar is not None]
+    if not with_bar:
+        return ""
+    below = [name for name, ratio, bar in with_bar if ratio < bar]
+    reached = f"{len(with_bar) - len(below)} of {len(with_bar)} rows with a bar reach it"
+    return reached + (f"; below it: {', '.join(below)}" if below else "")

@@ -1,0 +1,1 @@
+"""What `python -m gxu bench` measures, apart from its command line."""

@@ -1,0 +1,1 @@
+"""Triton kernels as their users write them, and what each is measured against. `cases.py` lists them."""

@@ -1,0 +1,115 @@
+"""`python -m gxu bench triton`: Triton kernels against torch eager, Inductor's C++ code and what bounds them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from gxu.cli.errors import UsageError
+from gxu.cli.output import check_writable, make_console, make_progress, summarise_bars, write_json
+
+if TYPE_CHECKING:
+    from gxu.benchmarks.triton.row import Case, Row
+
+SECONDS, QUICK_SECONDS = 1.0, 0.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the rows into FILE (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--filter",
+        nargs="+",
+        default=[],
+        metavar="TEXT",
+        help="only rows whose name or group contains one of these (default: all)",
+    )
+    parser.add_argument("--quick", action="store_true", help="the fewest calls that still make a median")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints a table of the rows. Exit status 1 if a kernel's numbers were wrong: it has no row then."""
+    if args.plot is not None:
+        check_writable(args.plot)
+        if importlib.util.find_spec("matplotlib") is None:
+            raise UsageError("--plot needs matplotlib, which is not installed; run: pip install matplotlib")
+    rows, failures = measure(args)
+    print_rows(rows)
+    console = make_console()
+    for failure in failures:
+        console.print(failure, markup=False)
+    if args.json is not None:
+        write_json(args.json, [asdict(row) for row in rows])
+    if args.plot is not None:
+        from gxu.benchmarks.triton.plot import draw
+
+        draw(rows, args.plot)
+    return 1 if failures else 0
+
+
+def measure(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
+    """The rows that were asked for, and a sentence for each kernel whose results were not torch's."""
+    import torch
+
+    from gxu.benchmarks.triton.cases import all_cases
+    from gxu.benchmarks.triton.row import Settings, WrongResultError
+
+    cases = select(all_cases(), args.filter)
+    seconds = QUICK_SECONDS if args.quick else SECONDS
+    rows, failures = [], []
+    with torch.no_grad(), make_progress() as progress:
+        task = progress.add_task("Triton kernels", total=len(cases))
+        for case in cases:
+            progress.update(task, description=case.name)
+            try:
+                rows.append(case.measure(Settings(seconds, progress)))
+            except WrongResultError as error:
+                failures.append(str(error))
+            progress.advance(task)
+    return rows, failures
+
+
+def select(cases: list[Case], texts: list[str]) -> list[Case]:
+    chosen = [case for case in cases if not texts or any(text in case.name or text in case.group for text in texts)]
+    if not chosen:
+        names = ", ".join(sorted({case.group for case in cases}))
+        raise UsageError(
+            f"--filter {' '.join(texts)}: no row has that in its name or its group; the groups are: {names}"
+        )
+    return chosen
+
+
+def print_rows(rows: list[Row]) -> None:
+    """Times in microseconds; each ratio is that variant's time over gxu's."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("kernel")
+    for title in ("gxu (us)", "eager", "Inductor", "bound", "against", "ratio", "bar", ""):
+        table.add_column(title, justify="left" if title == "against" else "right", no_wrap=True)
+    group = None
+    for row in rows:
+        if row.group != group:
+            group = row.group
+            table.add_section()
+            table.add_row(f"[bold]{group}[/bold]")
+        table.add_row(
+            row.name,
+            f"{row.gxu_us:,.1f}",
+            *(_times(time, row.gxu_us) for time in (row.eager_us, row.inductor_us, row.bound_us)),
+            row.against,
+            f"{row.ratio:.2f}",
+            f"{row.bar:.2f}",
+            "" if row.met else "below",
+        )
+    console = make_console()
+    console.print(table)
+    console.print(summarise_bars((row.name, row.ratio, row.bar) for row in rows))
+
+
+def _times(time: float | None, gxu: float) -> str:
+    return "" if time is None else f"{time / gxu:.2f} x"
