@@ -78,6 +78,9 @@ bool pointer_from_object(PyObject* object, size_t index, uint64_t& slot) {
     Py_DECREF(pointer);
     return PyErr_Occurred() == nullptr && (!checks_memory() || allow_object(object, slot));
   }
+  if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+    return false;  // data_ptr() itself failed
+  }
   PyErr_Clear();
   PyErr_Format(PyExc_TypeError,
                "Pointer argument (at %zu) must be a tensor, an integer, None or an object with data_ptr(), not %s",
