@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 
 _SOURCE = """
@@ -40,3 +41,22 @@ def test_a_table_of_numbers(size, dtype, tmp_path):
     kernel[(1, 1, 1)](out, count)
     assert torch.equal(out.cpu(), values)
     assert count.item() == 0
+
+
+@triton.jit
+def filled(out, B: tl.constexpr):
+    i = tl.arange(0, B)
+    kind: tl.constexpr = out.dtype.element_ty
+    tl.store(out + i, tl.full([B], 0.75, kind))
+    tl.store(out + B + i, tl.full([B], -448.0, kind))
+    tl.store(out + 2 * B + i, tl.full([B], float("nan"), kind))
+    tl.store(out + 3 * B + i, tl.full([B], 2.0**-9, kind))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_constants_of_8_bit_floats(dtype):
+    out = torch.zeros(4 * 16, dtype=dtype, device="gxu")
+    filled[(1,)](out, B=16)
+    expected = torch.tensor([0.75, -448.0, float("nan"), 2.0**-9]).repeat_interleave(16).to(dtype).float()
+    assert torch.equal(out.cpu().float().isnan(), expected.isnan())
+    assert torch.equal(out.cpu().float().nan_to_num(), expected.nan_to_num())

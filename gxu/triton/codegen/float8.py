@@ -1,34 +1,10 @@
-"""The 8-bit float types, which LLVM does not have: integer code over their bits.
-
-A format is its exponent and mantissa widths, its bias, and what its largest encodings mean.
-"""
+"""The 8-bit float types, which LLVM does not have: integer code over their bits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..ir.float8 import FORMATS
 from .builder import Builder
 from .values import Val, constant
-
-
-@dataclass(frozen=True)
-class Format:
-    exponent_bits: int
-    mantissa_bits: int
-    bias: int
-    nan: int  # the encoding that conversions write for NaN
-    infinity: int | None  # the positive encoding, where there is one
-    largest: int  # encoding of the largest finite number
-    unsigned_zero: bool = False  # 0x80 is NaN, and there is no negative zero
-
-
-FORMATS = {
-    "f8E4M3FN": Format(4, 3, 7, nan=0x7F, infinity=None, largest=0x7E),
-    "f8E5M2": Format(5, 2, 15, nan=0x7F, infinity=0x7C, largest=0x7B),
-    "f8E4M3FNUZ": Format(4, 3, 8, nan=0x80, infinity=None, largest=0x7F, unsigned_zero=True),
-    "f8E5M2FNUZ": Format(5, 2, 16, nan=0x80, infinity=None, largest=0x7F, unsigned_zero=True),
-    "f8E4M3B11FNUZ": Format(4, 3, 11, nan=0x80, infinity=None, largest=0x7F, unsigned_zero=True),
-}
 
 
 def _i32(number: int) -> Val:

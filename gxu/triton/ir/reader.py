@@ -11,6 +11,7 @@ import re
 import struct
 from typing import Any
 
+from .float8 import FORMATS, float8_bits
 from .module import Block, Function, Location, Module, Op, Region, Value
 from .types import BITS, FLOATS, parse_type
 
@@ -75,9 +76,14 @@ def _matching(text: str, start: int) -> int:
 
 
 def parse_number(text: str, elem: str) -> int | float:
-    """A number as MLIR prints it: decimal, true/false, or the bit pattern of a float in hexadecimal."""
+    """A number as MLIR prints it: decimal, true/false, or the bit pattern of a float in hexadecimal.
+
+    Of an 8-bit float it is the encoding, as an integer: that is what compiled code holds.
+    """
     if text in ("true", "false"):
         return int(text == "true")
+    if elem in FORMATS:
+        return int(text, 16) if text.startswith("0x") else float8_bits(float(text), elem)
     if elem in FLOATS:
         if text.startswith("0x"):
             return _float_of_bits(int(text, 16), elem)
@@ -88,8 +94,6 @@ def parse_number(text: str, elem: str) -> int | float:
 def _float_of_bits(bits: int, elem: str) -> float:
     if elem == "bf16":
         bits, elem = bits << 16, "f32"
-    if BITS[elem] not in _STRUCT_OF_BITS:
-        raise ValueError(f"constant of type {elem} as bits {bits:#x}")
     integer, real = _STRUCT_OF_BITS[BITS[elem]]
     number: float = struct.unpack(real, struct.pack(integer, bits))[0]
     return number
@@ -99,7 +103,7 @@ def _numbers_of_bytes(data: bytes, elem: str) -> list[int | float]:
     """The numbers of a large constant tile, which MLIR prints as its bytes."""
     size = max(1, BITS[elem] // 8)
     numbers = (int.from_bytes(data[i : i + size], "little") for i in range(0, len(data), size))
-    return [_float_of_bits(bits, elem) if elem in FLOATS else bits for bits in numbers]
+    return [_float_of_bits(bits, elem) if elem in FLOATS - FORMATS.keys() else bits for bits in numbers]
 
 
 def parse_attribute(text: str) -> Any:
