@@ -175,17 +175,10 @@ def _to_float(opcode: str) -> Lowering:
 
 
 def _to_integer(opcode: str) -> Lowering:
-    """Saturating, as GPUs convert: a plain LLVM conversion of a number out of range is undefined."""
+    """Saturating, as GPUs convert."""
 
     def lower(b: Builder, op: Op, args: list[Val]) -> Val:
-        value, elem = args[0], op.result.type.elem
-        if value.elem in ("bf16", "f16"):
-            value = math.convert_float(b, value, "f32")
-        kind = LLVM_TYPE[value.elem]
-        scalar = "f64" if kind == "double" else "f32"
-        lanes = value.lanes
-        target = f"v{lanes}{elem}.v{lanes}{scalar}" if lanes > 1 else f"{elem}.{scalar}"
-        return b.call(f"llvm.{opcode}.sat.{target}", elem, [value], lanes)
+        return math.saturating(b, opcode, args[0], op.result.type.elem)
 
     return lower
 
@@ -219,7 +212,7 @@ def _clamp(b: Builder, op: Op, args: list[Val]) -> Val:
 
 
 def _extern(b: Builder, op: Op, args: list[Val]) -> Val:
-    function = math.LIBDEVICE.get(op.attrs["symbol"])
+    function = math.libdevice_function(op.attrs["symbol"])
     if function is None:
         raise UnsupportedError.at(
             f"the external function {op.attrs['symbol']!r}",
