@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def identity() -> tuple[str, ...]:
         f"runtime:{_library_identity(Path(_C.runtime_path()))}",
         f"abi:{_C.ABI_VERSION}",
         f"processor:{hashlib.sha256(_processor().encode()).hexdigest()}",
+        f"sanitize:{os.environ.get('GXU_SANITIZE') == '1'}",
         f"torch:{torch.__version__} triton:{triton.__version__}",
     )
 

@@ -36,6 +36,7 @@ class GXUOptions:
     warp_size: int = 32
     debug: bool = False
     sanitize_overflow: bool = False
+    sanitize_memory: bool = False
     enable_fp_fusion: bool = True
     supported_fp8_dtypes: tuple[str, ...] = ("fp8e4b15", "fp8e4b8", "fp8e4nv", "fp8e5", "fp8e5b16")
     deprecated_fp8_dot_operand_dtypes: tuple[str, ...] = ()
@@ -90,6 +91,7 @@ class GXUBackend(BaseBackend):
     def parse_options(self, opts: dict[str, Any]) -> GXUOptions:
         known = {k: opts[k] for k in GXUOptions.__dataclass_fields__ if opts.get(k) is not None}
         known.setdefault("arch", str(self.target.arch))
+        known.setdefault("sanitize_memory", os.environ.get("GXU_SANITIZE") == "1")
         return GXUOptions(**known)
 
     def pack_metadata(self, metadata: Any) -> tuple[int, int, int]:
@@ -160,7 +162,9 @@ class GXUBackend(BaseBackend):
             expand_maps(function)
             expand_scaled_dots(function)
             flatten_hypercubes(function)
-            kernel = KernelWriter(function, host_target(), fp_fusion=options.enable_fp_fusion).write()
+            kernel = KernelWriter(
+                function, host_target(), fp_fusion=options.enable_fp_fusion, sanitize=options.sanitize_memory
+            ).write()
         except UnsupportedError as error:
             raise error.in_kernel(name) from None
         finally:

@@ -99,24 +99,25 @@ const MemoryRange* CheckedMemory::nearest(uintptr_t address) const {
 }
 
 // Where the access lies, seen from the allocation that it was meant for or that is nearest.
-std::string CheckedMemory::place(uintptr_t address, size_t size, const MemoryRange* expected) const {
-  const MemoryRange* range = expected != nullptr ? expected : find(address);
-  if (range == nullptr) range = nearest(address);
-  if (range == nullptr) return "nothing is allocated";
-  const std::string which =
-      format_text("the %zu-byte allocation at 0x%llx%s", range->size, static_cast<unsigned long long>(range->base),
-                  expected != nullptr ? " that its pointer argument points into" : "");
-  const auto away = static_cast<unsigned long long>(distance(*range, address));
-  if (range->contains(address)) {
-    return format_text("it starts %llu bytes before the end of %s",
-                       static_cast<unsigned long long>(range->base + range->size - address), which.c_str());
+std::string CheckedMemory::place(uintptr_t address, const MemoryRange* expected) const {
+  const MemoryRange* closest = nearest(address);
+  if (closest == nullptr) return "nothing is allocated";
+  const MemoryRange& range = expected != nullptr ? *expected : *closest;
+  const char* which = &range == closest ? "the nearest allocation" : "the allocation of its pointer argument";
+  const auto away = static_cast<unsigned long long>(distance(range, address));
+  std::string text;
+  if (range.contains(address)) {
+    text =
+        format_text("%llu bytes before the end of", static_cast<unsigned long long>(range.base + range.size - address));
+  } else {
+    text = format_text("%llu bytes %s", away, address < range.base ? "before" : "past the end of");
   }
-  if (address < range->base) {
-    return format_text("%llu bytes before %s%s", away, expected != nullptr ? "" : "the nearest, ", which.c_str());
+  text += format_text(" %s, %zu bytes at 0x%llx", which, range.size, static_cast<unsigned long long>(range.base));
+  if (&range != closest) {
+    text += format_text("; the nearest has %zu bytes at 0x%llx", closest->size,
+                        static_cast<unsigned long long>(closest->base));
   }
-  return away == 0 ? format_text("at the end of %s%s", expected != nullptr ? "" : "the nearest, ", which.c_str())
-                   : format_text("%llu bytes past the end of %s%s", away, expected != nullptr ? "" : "the nearest, ",
-                                 which.c_str());
+  return text;
 }
 
 std::string CheckedMemory::check(const gxuHostAccess& access, const gxuHostGrid& grid, int64_t program,
@@ -144,7 +145,7 @@ std::string CheckedMemory::check(const gxuHostAccess& access, const gxuHostGrid&
                           static_cast<unsigned long long>(access.bytes))
             : format_text("invalid %s of %llu bytes at address 0x%llx in program %s at %s: %s", kind_name(access.kind),
                           static_cast<unsigned long long>(access.bytes), static_cast<unsigned long long>(address),
-                          where.c_str(), access.location, place(address, access.bytes, expected).c_str());
+                          where.c_str(), access.location, place(address, expected).c_str());
   }
   return error;
 }

@@ -32,7 +32,7 @@ class CheckedMemory {
  private:
   const MemoryRange* find(uintptr_t address) const;
   const MemoryRange* nearest(uintptr_t address) const;
-  std::string place(uintptr_t address, size_t size, const MemoryRange* expected) const;
+  std::string place(uintptr_t address, const MemoryRange* expected) const;
 
   std::shared_ptr<const Ranges> allocated_;
   Ranges passed_;  // with one launch: these come first, they are more exact

@@ -44,31 +44,50 @@ def write(e: Evaluator, op: Op, index: Index) -> Val | None:
     zero = constant(0, args[1].elem)
     if lanes == 1:
         return _guarded(b, op, args, condition, zero if op.result.uses else None)
-    vectors = [b.wide(arg) if arg.lanes > 1 else None for arg in args]
-    chosen = b.wide(condition) if condition is not None and condition.lanes > 1 else None
-    results = [Val(zero.elem, b.wide(zero), 0, lanes)] if op.result.uses else []
-    with b.loop("i32", ZERO, constant(lanes, "i32"), constant(1, "i32"), results) as each:
-        one = [
-            arg if vector is None else _lane(b, arg, vector, lanes, each.iv)
-            for arg, vector in zip(args, vectors, strict=True)
-        ]
-        if chosen is not None and condition is not None:
-            condition = _lane(b, condition, chosen, lanes, each.iv)
+    vectors = [_InMemory(b, arg, lanes) if arg.lanes > 1 else None for arg in args]
+    chosen = _InMemory(b, condition, lanes) if condition is not None and condition.lanes > 1 else None
+    results = _InMemory(b, Val(zero.elem, b.wide(zero), 0, lanes), lanes) if op.result.uses else None
+    with b.loop("i32", ZERO, constant(lanes, "i32"), constant(1, "i32")) as each:
+        one = [arg if vector is None else vector.lane(each.iv) for arg, vector in zip(args, vectors, strict=True)]
+        if chosen is not None:
+            condition = chosen.lane(each.iv)
         old = _guarded(b, op, one, condition, zero if results else None)
-        if results and old is not None:
-            kind = LLVM_TYPE[old.elem]
-            text = f"insertelement <{lanes} x {kind}> {each.carried[0].ref}, {kind} {b.scalar(old)}, i32 {each.iv.ref}"
-            each.next = [b.emit(old.elem, text, b.depth, lanes)]
-    return each.results[0] if results else None
+        if results is not None and old is not None:
+            results.set_lane(each.iv, old)
+    return None if results is None else results.vector()
 
 
-def _lane(b: Builder, value: Val, vector: str, lanes: int, lane: Val) -> Val:
-    text = f"extractelement <{lanes} x {LLVM_TYPE[value.elem]}> {vector}, i32 {lane.ref}"
-    return b.emit(value.elem, text, b.depth)
+class _InMemory:
+    """A vector on the stack, for a loop over its lanes: a register would be written there for each lane anew."""
+
+    def __init__(self, b: Builder, value: Val, lanes: int) -> None:
+        self.b, self.elem, self.lanes = b, value.elem, lanes
+        # Booleans by the byte.
+        self.kind = "i8" if value.elem == "i1" else LLVM_TYPE[value.elem]
+        self.slot = b.define(f"alloca <{lanes} x {self.kind}>, align 64", 0)
+        whole = b.cast("zext", value, "i8") if value.elem == "i1" else value
+        b.line(f"store <{lanes} x {self.kind}> {b.wide(whole)}, ptr {self.slot}, align 64", b.depth)
+
+    def _address(self, lane: Val) -> str:
+        return self.b.define(f"getelementptr {self.kind}, ptr {self.slot}, i32 {lane.ref}", self.b.depth)
+
+    def lane(self, lane: Val) -> Val:
+        b = self.b
+        raw = b.emit("i8" if self.elem == "i1" else self.elem, f"load {self.kind}, ptr {self._address(lane)}", b.depth)
+        return b.cast("trunc", raw, "i1") if self.elem == "i1" else raw
+
+    def set_lane(self, lane: Val, value: Val) -> None:
+        self.b.line(f"store {self.kind} {self.b.scalar(value)}, ptr {self._address(lane)}", self.b.depth)
+
+    def vector(self) -> Val:
+        text = f"load <{self.lanes} x {self.kind}>, ptr {self.slot}, align 64"
+        return self.b.emit(self.elem, text, self.b.depth, self.lanes)
 
 
 def _guarded(b: Builder, op: Op, args: list[Val], condition: Val | None, otherwise: Val | None) -> Val | None:
     """One atomic operation where ``condition`` holds; ``otherwise`` is its result where it does not."""
+    if b.sanitizer is not None:
+        condition = b.sanitizer.allowed(op, args[0], condition, args[1].elem)
     if condition is None:
         return _one(b, op, args)
     with b.guarded(condition, [] if otherwise is None else [otherwise]) as guard:

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from .values import LLVM_TYPE, Val, constant
+
+if TYPE_CHECKING:
+    from .sanitizer import Sanitizer
 
 
 class Level:
@@ -71,6 +75,7 @@ class Builder:
         self.declarations: dict[str, str] = {}
         self.globals: dict[str, str] = {}
         self.lanes = 1
+        self.sanitizer: Sanitizer | None = None  # where the kernel's accesses are checked
         self._names = 0
 
     # -- names, levels, raw instructions ------------------------------------------------------------------------------

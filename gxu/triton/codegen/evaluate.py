@@ -207,7 +207,7 @@ class Evaluator:
         if self.facts.lane_mask is not None and address.lanes > 1:
             condition = memory.both(self.b, condition, self.facts.lane_mask)
         return memory.load(
-            self.b, address, op.result.type.elem, condition, fill, at_least=at_least, volatile=is_volatile(op)
+            self.b, address, op.result.type.elem, condition, fill, at_least=at_least, volatile=is_volatile(op), op=op
         )
 
     def mask(self, mask: Value, index: Index) -> tuple[Val | None, int]:

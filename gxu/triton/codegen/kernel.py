@@ -27,6 +27,7 @@ from .elementwise import ELEMENTWISE
 from .evaluate import ZERO, Buffer, Evaluator
 from .nests import NestWriter
 from .printing import device_print
+from .sanitizer import Sanitizer
 from .target import Target
 from .values import Val, constant
 
@@ -53,13 +54,15 @@ class Kernel:
 
 
 class KernelWriter:
-    def __init__(self, function: Function, target: Target, *, fp_fusion: bool) -> None:
+    def __init__(self, function: Function, target: Target, *, fp_fusion: bool, sanitize: bool = False) -> None:
         self.function = function
         self.target = target
         self.b = Builder(fp_fusion=fp_fusion)
         self.segments = Segments(function)
         self.strides = StrideAnalysis()
         self.e = Evaluator(self.b, self.strides, self.segments.order)
+        if sanitize:
+            self.b.sanitizer = Sanitizer(self.b, self.e.scalars)
         self.walker = Walker(self.strides, lambda value: value in self.e.buffers)
         self.pending: list[Pending] = []
         self.carried: dict[Buffer, CarriedBuffer] = {}  # by the buffer that gets the next value
@@ -100,6 +103,8 @@ class KernelWriter:
         begin, end = Val("i64", "%begin", 0, nonneg=True), Val("i64", "%end", 0)
         with b.loop("i64", begin, end, constant(1, "i64")) as programs:
             self.program = programs.iv
+            if b.sanitizer is not None:
+                b.sanitizer.program = programs.iv
             self.e.depth_of[self.function.entry] = b.depth
             self.block(self.function.entry)
             self.flush()
@@ -339,12 +344,13 @@ class KernelWriter:
             self.e.scalars[other] if other is not None else None,
             at_least=self.b.depth,
             volatile=bool(op.attrs.get("isVolatile")),
+            op=op,
         )
         self.e.scalars[op.result] = value
 
     def _store(self, op: Op) -> None:
         args = [self.e.scalars[v] for v in op.operands]
-        memory.store(self.b, args[0], args[1], op.operands[0].type.pointee, args[2] if len(args) > 2 else None)
+        memory.store(self.b, args[0], args[1], op.operands[0].type.pointee, args[2] if len(args) > 2 else None, op)
 
     def _atomic(self, op: Op) -> None:
         old = atomics.write(self.e, op, ())

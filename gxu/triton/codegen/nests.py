@@ -94,7 +94,7 @@ class NestWriter:
             if root.kind == "buffer":
                 self._keep(root, 0, self._index(root.axes), value)
             else:
-                memory.store(self.b, pointer, value, root.op.operands[0].type.pointee, condition)
+                memory.store(self.b, pointer, value, root.op.operands[0].type.pointee, condition, root.op)
         pending.clear()
 
     def _atomic(self, root: Root) -> None:

@@ -25,6 +25,10 @@ def gather(e: Evaluator, op: Op, index: Index) -> Val:
     if place.elem != _I32:
         narrow = BITS[place.elem] < 32
         place = integers.extend(e.b, place, _I32, signed=True) if narrow else integers.truncate(e.b, place, _I32)
+    if e.b.sanitizer is not None:
+        mask = e.facts.lane_mask if place.lanes > 1 else None
+        inside = e.b.sanitizer.in_bounds(op, place, mask, source.type.shape[axis])
+        place = e.b.select(inside, place, constant(0, _I32))
     return e.at(source, (*index[:axis], place, *index[axis + 1 :]))
 
 
