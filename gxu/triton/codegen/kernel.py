@@ -14,7 +14,7 @@ from ..ir.module import Block, Function, Op, Value
 from ..ir.types import byte_size
 from ..lowering.form import form_loops
 from ..lowering.hazards import may_overwrite, stale_loads
-from ..lowering.loops import RESULTS, Loop, Root, render
+from ..lowering.loops import RESULTS, Loop, Root, loops_of, render
 from ..lowering.reads import KEPT_OPERANDS
 from ..lowering.reuse import repeated_values, shared_scalar_loops
 from ..lowering.segments import Segments, is_root

@@ -9,7 +9,7 @@ from ..errors import UnsupportedError
 from ..ir.module import Op
 from ..lowering.loops import FOLDS, Atom, Axis, Dim, Loop, Root, Wrap
 from ..lowering.walk import IGNORES_NAN, identity_of
-from . import atomics, dot, histogram, integers, memory
+from . import atomics, dot, histogram, integers, memory, transposes
 from .assertions import device_assert
 from .evaluate import ZERO, Buffer, Evaluator, Index
 from .values import LLVM_TYPE, Val, constant
@@ -57,7 +57,7 @@ class NestWriter:
 
     # -- positions ----------------------------------------------------------------------------------------------------
 
-    def _index(self, dims: Sequence[Dim]) -> Index:
+    def index(self, dims: Sequence[Dim]) -> Index:
         return tuple(self.position.get(d.find(), ZERO) if isinstance(d, Axis) else ZERO for d in dims)
 
     # -- stores -------------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ class NestWriter:
         )
 
     def _prepare(self, root: Root) -> tuple[Val, Val, Val | None]:
-        index = self._index(root.axes)
+        index = self.index(root.axes)
         if root.kind == "buffer":
             assert root.value is not None
             keeps = self.e.buffers.get(root.value) is root.outputs[0]
@@ -92,18 +92,18 @@ class NestWriter:
         for root, prepared in pending:
             value, pointer, condition = prepared
             if root.kind == "buffer":
-                self._keep(root, 0, self._index(root.axes), value)
+                self._keep(root, 0, self.index(root.axes), value)
             else:
                 memory.store(self.b, pointer, value, root.op.operands[0].type.pointee, condition, root.op)
         pending.clear()
 
     def _atomic(self, root: Root) -> None:
-        old = atomics.write(self.e, root.op, self._index(root.axes))
+        old = atomics.write(self.e, root.op, self.index(root.axes))
         if old is not None:
             self._bind_results(root, [old])
 
     def _assert(self, root: Root) -> None:
-        condition = self.e.at(root.op.operands[0], self._index(root.axes))
+        condition = self.e.at(root.op.operands[0], self.index(root.axes))
         device_assert(self.e, root.op, condition)
 
     def _keep(self, root: Root, result: int, index: Index, value: Val) -> None:
@@ -113,7 +113,7 @@ class NestWriter:
 
     # -- loops --------------------------------------------------------------------------------------------------------
 
-    def _trip(self, loop: Loop) -> Val:
+    def trip(self, loop: Loop) -> Val:
         """The trip count: the axis' size cut by the loop's clamps; not negative."""
         trip = constant(loop.axis.size, _I32)
         for atom in loop.clamps:
@@ -122,7 +122,7 @@ class NestWriter:
 
     def _bound(self, atom: Atom, axis: Axis) -> Val:
         outer = self.position.pop(axis, None)
-        index = self._index(atom.dims)  # the loop's own axis is not open: it reads index 0
+        index = self.index(atom.dims)  # the loop's own axis is not open: it reads index 0
         if outer is not None:
             self.position[axis] = outer
         room = self.e.room(atom.value, index)
@@ -154,27 +154,29 @@ class NestWriter:
 
     def _loop(self, loop: Loop) -> None:
         saved = dict(self.e.facts.atoms)
-        trip = self._trip(loop)
-        if loop.lanes > 1:
-            self._vector_loop(loop, trip)
+        trip = self.trip(loop)
+        if loop.transposed:
+            transposes.write(self, loop, trip)
+        elif loop.lanes > 1:
+            self.vector_loop(loop, trip)
         else:
             self._scalar_loop(loop, trip)
         self.e.facts.atoms = saved
 
-    def _enter(self, loop: Loop, index: Val) -> None:
+    def enter(self, loop: Loop, index: Val) -> None:
         """Opens the loop's axis at ``index`` and lets its clamps count as facts."""
         self.position[loop.axis] = index
         for atom in loop.clamps:
             at = tuple(
-                ZERO if size == 1 else i for i, size in zip(self._index(atom.dims), atom.value.type.shape, strict=True)
+                ZERO if size == 1 else i for i, size in zip(self.index(atom.dims), atom.value.type.shape, strict=True)
             )
             self.e.facts.atoms[(atom.value, tuple(i.uid for i in at))] = self.b.depth
 
-    def _body(self, loop: Loop, index: Val, state: list[Val], first: Val | None) -> list[Val]:
+    def body(self, loop: Loop, index: Val, state: list[Val], first: Val | None) -> list[Val]:
         """One pass over the body. ``state`` holds the accumulators of the loop's reductions, ``first`` whether they
         are empty.
         """
-        self._enter(loop, index)
+        self.enter(loop, index)
         folds = loop.folds
         group: list[Loop | Root] = []
         result: list[Val] = []
@@ -183,7 +185,7 @@ class NestWriter:
                 self.write(group)
                 group = []
                 width = len(item.op.operands)
-                inputs = [self.e.at(v, self._index(item.axes)) for v in item.op.operands]
+                inputs = [self.e.at(v, self.index(item.axes)) for v in item.op.operands]
                 accumulated = state[len(result) : len(result) + width]
                 combined = self._combine(item.op, accumulated, inputs)
                 if first is not None and (item.kind == "scan" or identity_of(item.op) is None):
@@ -208,10 +210,10 @@ class NestWriter:
             if any(root.op.attrs.get("reverse") for root in loop.folds):
                 index = integers.sub(self.b, constant(loop.axis.size - 1, _I32), index)
                 index.nonneg = True
-            opened.next = self._body(loop, index, opened.carried, first)
+            opened.next = self.body(loop, index, opened.carried, first)
         self._deliver(loop, opened.results, self.b.lanes, None)
 
-    def _vector_loop(self, loop: Loop, trip: Val) -> None:
+    def vector_loop(self, loop: Loop, trip: Val) -> None:
         lanes = loop.lanes
         self.b.lanes = lanes
         state = self._initial(loop)
@@ -236,16 +238,16 @@ class NestWriter:
         if whole.const == lanes:
             # One full vector: no loop.
             first = constant(1, "i1") if start.const == 0 else None
-            state = self._body(loop, integers.progression(self.b, start, 1), state, first)
+            state = self.body(loop, integers.progression(self.b, start, 1), state, first)
         elif whole.const != 0:
             with self.b.loop(_I32, start, main_end, constant(lanes, _I32), state) as opened:
                 first = self.b.compare("icmp eq", opened.iv, ZERO) if state else None
-                opened.next = self._body(loop, integers.progression(self.b, opened.iv, 1), opened.carried, first)
+                opened.next = self.body(loop, integers.progression(self.b, opened.iv, 1), opened.carried, first)
             state = opened.results
         left = integers.sub(self.b, count, whole)
-        return state if left.const == 0 else self._tail(loop, main_end, left, state)
+        return state if left.const == 0 else self.tail(loop, main_end, left, state)
 
-    def _tail(self, loop: Loop, start: Val, left: Val, state: list[Val]) -> list[Val]:
+    def tail(self, loop: Loop, start: Val, left: Val, state: list[Val]) -> list[Val]:
         """The last indices, fewer than the lanes: one pass under a mask, skipped at run time when there are none."""
         facts = self.e.facts
         condition = constant(1, "i1") if left.const is not None else self.b.compare("icmp sgt", left, ZERO)
@@ -253,7 +255,7 @@ class NestWriter:
             lane = integers.progression(self.b, ZERO, 1)
             facts.lane_mask = self.b.compare("icmp slt", lane, left)
             first = constant(1, "i1") if start.const == 0 else self.b.compare("icmp eq", start, ZERO)
-            guard.next = self._body(loop, integers.progression(self.b, start, 1), state, first if state else None)
+            guard.next = self.body(loop, integers.progression(self.b, start, 1), state, first if state else None)
             facts.lane_mask = None
         return guard.results
 
@@ -263,7 +265,7 @@ class NestWriter:
         """
         found = []
         for wrap in loop.wraps:
-            start = self.e.at(wrap.op.operands[0], self._index(wrap.dims))
+            start = self.e.at(wrap.op.operands[0], self.index(wrap.dims))
             if start.lanes == 1 and start.nonneg and not integers.stays_between(start, wrap.period, loop.lanes):
                 found.append((wrap, start))
         return found
@@ -349,7 +351,7 @@ class NestWriter:
                 self.b.lanes = lanes
 
     def _bind_results(self, root: Root, values: list[Val]) -> None:
-        index = self._index(root.kept_axes)
+        index = self.index(root.kept_axes)
         for number, (result, value) in enumerate(zip(root.op.results, values, strict=True)):
             if not result.type.shape:
                 self.e.scalars[result] = value
@@ -364,7 +366,7 @@ class NestWriter:
 
     def _fold_nothing(self, root: Root) -> None:
         """A reduction or scan over a dimension of size one: its result is its operand."""
-        index = self._index(root.axes)
+        index = self.index(root.axes)
         self._bind_results(root, [self.e.at(v, index) for v in root.op.operands])
 
     def _fold(self, op: Op, values: list[Val], lanes: int, partial: Val | None) -> list[Val]:

@@ -6,6 +6,7 @@
 another
    one has not finished.
 4. Masks that every statement of a loop has become its trip count.
+5. Vector loops get their lanes, and loads along the other axis are marked to be transposed in blocks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..analysis.effects import same_memory
 from ..ir.module import Value
 from ..ir.types import byte_size
 from .loops import FOLDS, RESULTS, Access, Atom, Axis, Dim, Loop, Root, Wrap, roots_of, same_element
+from .transposes import find_transposes
 from .walk import identity_of
 
 
@@ -37,6 +39,7 @@ def form_loops(roots: list[Root], escaping: set[Value], vector_bytes: int) -> li
                 producer.buffered = True
     _clamp(items)
     _choose_lanes(items, vector_bytes)
+    find_transposes(items, vector_bytes)
     return items
 
 
@@ -79,13 +82,19 @@ def _unite(roots: list[Root]) -> None:
 # -- 2. vector axes ----------------------------------------------------------------------------------------------------
 
 
+# Against a store that would be scattered but need not be: loads can be transposed, stores cannot.
+_SCATTERED = 6.0
+
+
 def _contiguity(access: Access, scores: dict[Axis, float]) -> None:
+    is_store = access.op.name == "tt.store"
+    contiguous = byte_size(access.elem) in access.strides.values()
     for axis, stride in access.strides.items():
         axis = axis.find()
         if stride == byte_size(access.elem):
             scores[axis] = scores.get(axis, 0.0) + 2.0
         elif stride != 0:
-            scores[axis] = scores.get(axis, 0.0) - 1.0
+            scores[axis] = scores.get(axis, 0.0) - (_SCATTERED if is_store and contiguous else 1.0)
 
 
 def _choose_vector_axes(roots: list[Root]) -> None:

@@ -142,6 +142,10 @@ class Loop:
     clamps: list[Atom] = field(default_factory=list)
     wraps: list[Wrap] = field(default_factory=list)  # where the loop is cut into pieces without divisions
     lanes: int = 1
+    # Loads that blocks of this loop and the vector loop in it transpose, with the dimensions they are read at, and the
+    # memory of their blocks (codegen's Buffer).
+    transposed: list[tuple[Op, tuple[Dim, ...]]] = field(default_factory=list)
+    blocks: list[object] = field(default_factory=list)
 
     @property
     def folds(self) -> list[Root]:
@@ -159,6 +163,13 @@ def roots_of(items: list[Loop | Root]) -> Iterator[Root]:
             yield item
         else:
             yield from roots_of(item.body)
+
+
+def loops_of(items: list[Loop | Root]) -> Iterator[Loop]:
+    for item in items:
+        if isinstance(item, Loop):
+            yield item
+            yield from loops_of(item.body)
 
 
 def same_element(axes: tuple[Axis | None, ...], dims: tuple[Dim, ...]) -> bool:
@@ -182,6 +193,8 @@ def render(items: list[Loop | Root], indent: int = 0) -> list[str]:
         kind = f"vector {item.lanes}" if item.lanes > 1 else "for"
         periods = ", ".join(str(p) for p in sorted({w.period for w in item.wraps}))
         pieces = f" in pieces of {periods}" if periods else ""
+        if item.transposed:
+            kind = f"blocks that transpose {', '.join(load.result.name for load, _ in item.transposed)} in"
         lines.append(f"{pad}{kind} i{item.axis.number} in 0..{item.axis.size}{cut}{pieces}:")
         lines += render(item.body, indent + 1)
     return lines

@@ -1,0 +1,80 @@
+"""Tiles that are read along one axis and written along the other."""
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+SHAPES = [(1, 1), (16, 16), (64, 48), (33, 70), (100, 17), (5, 300), (257, 129)]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.int64, torch.bool]
+
+
+@triton.jit
+def add_transposed(x, y, out, rows, columns, BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr):
+    row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]
+    column = tl.program_id(1) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)[None, :]
+    mask = (row < rows) & (column < columns)
+    a = tl.load(x + row + column * rows, mask)
+    b = tl.load(y + row * columns + column, mask)
+    tl.store(out + row * columns + column, a + b, mask)
+
+
+def random(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    if dtype.is_floating_point:
+        return torch.randn(shape).to(dtype)
+    return torch.randint(0, 2 if dtype == torch.bool else 50, shape).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("blocks", [(16, 16), (32, 64), (128, 64), (8, 256)], ids=str)
+def test_sum_with_a_transpose(dtype: torch.dtype, blocks: tuple[int, int]) -> None:
+    for rows, columns in SHAPES:
+        x, y = random((columns, rows), dtype), random((rows, columns), dtype)
+        guarded = torch.full((rows * columns + 64,), 1, dtype=dtype, device="gxu")
+        grid = (triton.cdiv(rows, blocks[0]), triton.cdiv(columns, blocks[1]))
+        add_transposed[grid](x.to("gxu"), y.to("gxu"), guarded, rows, columns, *blocks)
+        expected = x.t() ^ y if dtype == torch.bool else x.t() + y
+        torch.testing.assert_close(guarded[:-64].cpu().view(rows, columns), expected, rtol=0, atol=0)
+        assert (guarded[-64:].cpu() == 1).all()
+
+
+@triton.jit
+def transpose_in_place(x, n, BLOCK: tl.constexpr):
+    row, column = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
+    mask = (row < n) & (column < n)
+    tl.store(x + row * n + column, tl.load(x + column * n + row, mask), mask)
+
+
+@pytest.mark.parametrize("n", [1, 16, 45, 64])
+def test_in_place(n: int) -> None:
+    x = torch.randn(n, n)
+    result = x.to("gxu")
+    transpose_in_place[(1,)](result, n, 64)
+    torch.testing.assert_close(result.cpu(), x.t(), rtol=0, atol=0)
+
+
+@triton.jit
+def masked_gather(x, rows, out, n, BLOCK: tl.constexpr):
+    """out[i, j] = x[rows[j], i], or -3 where i > j or rows[j] is negative."""
+    i, j = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
+    row = tl.load(rows + j, j < n, other=-1)
+    value = tl.load(x + row * n + i, (i < n) & (row >= 0) & (i <= j), other=-3)
+    tl.store(out + i * n + j, value, (i < n) & (j < n))
+
+
+def test_rows_that_are_looked_up() -> None:
+    n = 57
+    x = torch.randn(n, n)
+    rows = torch.randint(-2, n, (n,))
+    out = torch.empty(n, n, device="gxu")
+    masked_gather[(1,)](x.to("gxu"), rows.to("gxu"), out, n, 64)
+    i, j = torch.arange(n)[:, None], torch.arange(n)[None, :]
+    expected = torch.where((rows[j] >= 0) & (i <= j), x[rows[j].clamp(0), i], -3.0)
+    torch.testing.assert_close(out.cpu(), expected, rtol=0, atol=0)
+
+
+def test_blocks_are_used() -> None:
+    """The loop form says that the load goes block by block: without that, each element would be gathered."""
+    x = torch.randn(64, 64, device="gxu")
+    kernel = add_transposed[(1, 1)](x, x, torch.empty_like(x), 64, 64, 64, 64)
+    assert "blocks that transpose" in kernel.asm["loops"]
