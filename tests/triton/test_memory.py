@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+
 import pytest
 import torch
 import triton
@@ -52,6 +55,36 @@ def flip(x, out, n, B: tl.constexpr):
 def test_negative_strides(dtype):
     for n in (1, 63, 65, 100):
         agree(flip, (2,), torch.randint(-50, 50, (128,)).to(dtype), torch.zeros(301, dtype=dtype), n, B=64)
+
+
+@triton.jit
+def strided_load(x, out, S: tl.constexpr, B: tl.constexpr):
+    i = tl.arange(0, B)
+    first = 0 if S > 0 else -S * (B - 1)
+    tl.store(out + i, tl.load(x + first + i * S))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int8, torch.int16, torch.float32, torch.float64])
+@pytest.mark.parametrize("step", [2, 3, 5, 8, 9, -1, -2, -7, -9])
+def test_strided_loads_stay_between_the_first_and_the_last_element(step, dtype):
+    """The operand ends where a page that must not be touched begins."""
+    block, size = 256, dtype.itemsize
+    count = abs(step) * (block - 1) + 1
+    pages = -(-count * size // mmap.PAGESIZE) * mmap.PAGESIZE
+    with_guards = mmap.mmap(-1, pages + 2 * mmap.PAGESIZE)
+    memory = torch.frombuffer(with_guards, dtype=torch.uint8)
+    libc = ctypes.CDLL(None, use_errno=True)
+    for page in (memory.data_ptr(), memory.data_ptr() + mmap.PAGESIZE + pages):
+        assert libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    values = random_bits(count, dtype)
+    positions = torch.arange(block) * step + (0 if step > 0 else -step * (block - 1))
+    for start in (mmap.PAGESIZE, mmap.PAGESIZE + pages - count * size):
+        memory[start : start + count * size] = values.view(torch.uint8)
+        out = torch.empty(block, dtype=dtype, device="gxu")
+        source = memory[start : start + count * size].view(dtype)
+        strided_load[(1,)](source, out, S=step, B=block)
+        torch.gxu.synchronize()
+        assert_same(out.cpu(), values[positions])
 
 
 @triton.jit

@@ -7,7 +7,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from triton_helpers import agree, launch
+from triton_helpers import agree, assert_same, launch
 
 
 @triton.jit
@@ -295,3 +295,46 @@ def test_uniform_arithmetic(a, b):
     f = int(np.float32(a) * np.float32(0.5) + t)
     assert torch.equal(out[:64], (x * s + t - f))
     assert torch.equal(out[64:], 3 + torch.arange(64, dtype=torch.int32) * t)
+
+
+@triton.jit
+def divide_by_one(x, y, out, B: tl.constexpr):
+    i = tl.arange(0, B)
+    a, b = tl.load(x + i), tl.load(y)
+    tl.store(out + i, a // b)
+    tl.store(out + B + i, a % b)
+
+
+@triton.jit
+def divide_by_many(x, y, out, B: tl.constexpr):
+    i = tl.arange(0, B)
+    a, b = tl.load(x + i), tl.load(y + i)
+    tl.store(out + i, a // b)
+    tl.store(out + B + i, a % b)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint32])
+def test_division_of_any_two_integers(dtype):
+    """Multiples of the divisor and their neighbours, and the largest numbers, are where a reciprocal would go wrong."""
+    low, high = (-(2**31), 2**31 - 1) if dtype == torch.int32 else (0, 2**32 - 1)
+    generator = torch.Generator().manual_seed(3)
+    divisors = [1, 2, 3, 5, 7, 10, 641, 65535, 65537, 2**30 + 1, 2**31 - 1, high, high - 1]
+    divisors += [int(d) for d in torch.randint(1, 2**31 - 1, (20,), generator=generator)]
+    divisors += [-d for d in divisors] if low < 0 else []
+    for divisor in divisors:
+        multiples = torch.randint(low // abs(divisor), high // abs(divisor) + 1, (320,), generator=generator) * divisor
+        numbers = torch.cat([multiples - 1, multiples, multiples + 1, torch.tensor([low + 1, high, 0, 1])])
+        numbers = torch.cat([numbers, torch.randint(low, high + 1, (60,), generator=generator)]).clamp(low, high)
+        x = numbers.to(dtype)
+        quotient, remainder = truncated(numbers, torch.tensor(divisor))
+        wanted = torch.cat([quotient, remainder]).to(dtype)
+        out = torch.zeros(2048, dtype=dtype)
+        many = torch.tensor([divisor]).repeat(1024).to(dtype)
+        for kernel in (divide_by_one, divide_by_many):
+            assert_same(launch(kernel, (1,), x, many, out, B=1024)[2], wanted)
+
+
+def truncated(x, y):
+    """C's quotient and remainder of int64 tensors."""
+    quotient = torch.div(x, y, rounding_mode="trunc")
+    return quotient, x - quotient * y

@@ -193,10 +193,35 @@ def _guarded_divide(b: Builder, opcode: str, x: Val, y: Val) -> Val:
     if opcode[0] == "s" and not (x.nonneg and y.nonneg):
         negated = b.compare("icmp eq", y, constant(-1, y.elem))
         unsafe = b.binary("or", unsafe, negated)
-    result = b.binary(opcode, x, b.select(unsafe, one, y))
+    divisor = b.select(unsafe, one, y)
+    result = (
+        _vector_divide(b, opcode, x, divisor)
+        if x.elem == "i32" and max(x.lanes, y.lanes) > 1
+        else b.binary(opcode, x, divisor)
+    )
     if negated is not None and opcode == "sdiv":
         result = b.select(negated, b.binary("sub", zero, x), result)
     return result
+
+
+def _vector_divide(b: Builder, opcode: str, x: Val, y: Val) -> Val:
+    """32-bit division of vectors, exact by way of float64: no CPU divides vectors of integers.
+
+    One divisor for all lanes becomes a product with its reciprocal. Half is added to the dividend, so that a quotient
+    is at least 1 / (2 y) away from the next integer; the rounding errors of reciprocal and product, at most 2**-20 / y
+    together, do not reach it.
+    """
+    prefix = opcode[0]
+    wide_x, wide_y = (b.cast(f"{prefix}itofp", v, "f64") for v in (x, y))
+    if y.lanes == 1:
+        half = constant(0.5, "f64")
+        away = b.intrinsic("copysign", half, wide_x) if prefix == "s" else half
+        inverse = b.binary("fdiv", constant(1.0, "f64"), wide_y)
+        exact = b.binary("fmul", b.binary("fadd", wide_x, away), inverse)
+    else:
+        exact = b.binary("fdiv", wide_x, wide_y)
+    quotient = b.cast(f"fpto{prefix}i", exact, "i32")
+    return quotient if opcode.endswith("div") else b.binary("sub", x, b.binary("mul", quotient, y))
 
 
 def ceil_divide(b: Builder, x: Val, divisor: int) -> Val:
