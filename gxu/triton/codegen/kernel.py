@@ -260,6 +260,8 @@ class KernelWriter:
             carried = self.carried.get(root.outputs[0]) if isinstance(root.outputs[0], Buffer) else None
             if carried is not None and may_overwrite(root, carried.value, roots):
                 root.outputs = [carried.in_place()]
+        for loop in loops_of(items):
+            loop.blocks = [self._block(loop, load) for load, _ in loop.transposed]
         self._count_work(items, 1)
         for line in render(items):
             self.note(line)
@@ -289,6 +291,13 @@ class KernelWriter:
             for axis, size in zip(root.axes, buffer.shape, strict=True)
         )
         buffer.pointer = self._scratch(buffer.elem, buffer.shape)
+
+    def _block(self, loop: Loop, load: Op) -> Buffer:
+        """Memory for one block of a load that is transposed."""
+        columns = loop.body[0]
+        assert isinstance(columns, Loop)
+        elem, shape = load.result.type.elem, (columns.lanes, columns.lanes)
+        return Buffer(self._scratch(elem, shape), elem, shape, self.b.depth)
 
     def note(self, line: str) -> None:
         """Adds a line to the printed loop form."""
