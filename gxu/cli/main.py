@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from gxu.cli.errors import UsageError
 
-COMMANDS = ("demo", "doctor", "bench")
+COMMANDS = ("demo", "doctor", "bench", "conformance")
 
 
 def build_parser() -> argparse.ArgumentParser:

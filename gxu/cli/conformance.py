@@ -1,0 +1,92 @@
+"""`python -m gxu conformance SUITE`: what the device computes against independent references, counted by operator."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from gxu.cli.errors import UsageError
+from gxu.cli.output import check_writable, make_console, make_progress, write_json
+
+if TYPE_CHECKING:
+    from gxu.conformance.case import Case, Outcome
+
+HELP = "compare what the device computes with independent references, operator by operator"
+
+SUITES = {"triton": "gxu.conformance.triton"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suite", choices=sorted(SUITES), help="triton: the Triton backend against the interpreter")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts and what did not pass to FILE")
+    parser.add_argument("--operators", metavar="A,B", help="only these operators")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N cases, spread over all that are chosen")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="worker processes (default: all cores)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds that one case may take (default: 60)")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.json is not None:
+        check_writable(args.json)
+    for name in ("limit", "jobs", "timeout"):
+        if getattr(args, name) is not None and getattr(args, name) <= 0:
+            raise UsageError(f"--{name} must be positive, not {getattr(args, name)}")
+    from gxu.conformance.report import summary
+    from gxu.conformance.runner import Runner
+
+    suite = SUITES[args.suite]
+    cases = importlib.import_module(suite).collect()
+    numbers = choose(cases, args.operators, args.limit)
+    with make_progress() as progress:
+        task = progress.add_task(f"{len(numbers)} cases", total=len(numbers), count=lambda: f"{failed} failed")
+        failed = 0
+
+        def report(outcome: Outcome) -> None:
+            nonlocal failed
+            failed += outcome.status.value == "failed"
+            progress.advance(task)
+
+        counted = summary(Runner(suite, cases, numbers, args.jobs, args.timeout).run(report))
+    show(make_console(), counted)
+    if args.json is not None:
+        write_json(args.json, counted)
+    return 1 if counted["total"]["failed"] else 0
+
+
+def choose(cases: Sequence[Case], operators: str | None, limit: int | None) -> list[int]:
+    """The numbers of the cases of `operators` (comma-separated; all if None), at most `limit`, evenly spread."""
+    numbers = list(range(len(cases)))
+    if operators is not None:
+        wanted = {name.strip() for name in operators.split(",")}
+        unknown = wanted - {case.operator for case in cases}
+        if unknown:
+            known = ", ".join(sorted({case.operator for case in cases}))
+            raise UsageError(f"no operator {', '.join(sorted(unknown))}; the suite has: {known}")
+        numbers = [number for number in numbers if cases[number].operator in wanted]
+    if limit is not None and limit < len(numbers):
+        numbers = [numbers[index * len(numbers) // limit] for index in range(limit)]
+    return numbers
+
+
+def show(console: Console, counted: dict[str, Any]) -> None:
+    """A row for each operator that has more to say than `passed`, every failure, and the totals."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("operator")
+    titles = ("passed", "failed", "skipped", "expected_failures")
+    for title in titles:
+        table.add_column(title.replace("_", " "), justify="right")
+    for operator, counts in counted["by_operator"].items():
+        table.add_row(operator, *(str(counts[title]) for title in titles))
+    table.add_section()
+    table.add_row("total", *(str(counted["total"][title]) for title in titles))
+    console.print(table)
+    for failure in counted["failures"]:
+        console.print(f"FAIL {failure['case']}: {failure['reason']}", markup=False)

@@ -1,0 +1,33 @@
+"""The Triton suite: the whole language, operator by type by shape by mask, against the interpreter, numpy and torch.
+
+Each module lists cases of one kind of operator. A case generates its kernel's source, launches it on random inputs and
+compares (`comparison.Launch`). What Triton's frontend rejects is skipped.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from gxu.conformance.case import Case
+from gxu.conformance.triton.known import expect
+
+MODULES = (
+    "elementwise",
+    "functions",
+    "casts",
+    "memory",
+    "atomics",
+    "reductions",
+    "shapes",
+    "dots",
+    "control",
+    "random",
+)
+
+
+def collect() -> list[Case]:
+    """All cases, in the same order in every process; each case's expected failure is filled in from `known.py`."""
+    cases: list[Case] = []
+    for name in MODULES:
+        cases += importlib.import_module(f"{__name__}.{name}").cases()
+    return [expect(case) for case in cases]
