@@ -167,7 +167,7 @@ def expm1_f64(b: Builder, x: Val) -> Val:
     # Half of 2**n: that of the largest results is not a number.
     power = power_of_two(b, b.binary("sub", integer, constant(1, "i64")))
     half = fma(b, power, near, sub(b, power, number(0.5, x)))
-    result = mul(b, half, number(2.0, x))
+    result = b.select(less(b, fabs(b, x), 2.0**-54), x, mul(b, half, number(2.0, x)))
     return b.select(is_nan(b, x), x, b.intrinsic("copysign", result, x))
 
 

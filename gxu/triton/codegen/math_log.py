@@ -19,8 +19,8 @@ from .math_base import (
     integer_of,
     is_nan,
     less,
-    libm,
     mul,
+    negate,
     number,
     per_lane,
     sub,
@@ -235,7 +235,24 @@ def _root(sign: float) -> Function:
     return in_f64(lower)
 
 
-_cbrt_f64 = libm("cbrt")
+def _cbrt_f64(b: Builder, x: Val) -> Val:
+    """At most 1.5 ULP."""
+    a = fabs(b, x)
+    tiny = less(b, a, 2.0**-900)  # where the residual below would be subnormal
+    a = b.select(tiny, mul(b, a, number(2.0**162, x)), a)
+    y = exp_f64(b, mul(b, log_f64(b, a), number(1 / 3, x)))
+    square = mul(b, y, y)
+    residual = fma(b, square, y, negate(b, a))
+    better = sub(b, y, div(b, residual, mul(b, square, number(3.0, x))))
+    y = b.select(b.binary("and", greater(b, a, 0.0), less(b, a, INF)), better, y)
+    y = b.select(tiny, mul(b, y, number(2.0**-54, x)), y)
+    return b.select(is_nan(b, x), x, b.intrinsic("copysign", y, x))
+
+
+def _rcbrt_f64(b: Builder, x: Val) -> Val:
+    """At most 2 ULP."""
+    return div(b, number(1.0, x), _cbrt_f64(b, x))
+
 
 log = by_type(_log_f32, log_f64)
 log2 = by_type(_log2_f32, _log2_f64)
@@ -245,4 +262,4 @@ asinh = by_type(in_f64(_asinh_f64), _asinh_f64)
 acosh = by_type(in_f64(_acosh_f64), _acosh_f64)
 atanh = by_type(in_f64(_atanh_f64), _atanh_f64)
 cbrt = by_type(_root(1.0), _cbrt_f64)
-rcbrt = by_type(_root(-1.0), lambda b, x: div(b, number(1.0, x), _cbrt_f64(b, x)))
+rcbrt = by_type(_root(-1.0), _rcbrt_f64)

@@ -240,7 +240,8 @@ def _normcdf(b: Builder, x: Val) -> Val:
 
 def _normcdfinv(b: Builder, p: Val) -> Val:
     """At most 5 ULP (float64)."""
-    return mul(b, _erfcinv(b, mul(b, p, number(2.0, p))), number(-_SQRT_2, p))
+    # The sum makes a positive zero of the median.
+    return fma(b, _erfcinv(b, mul(b, p, number(2.0, p))), number(-_SQRT_2, p), number(0.0, p))
 
 
 # -- Bessel functions --------------------------------------------------------------------------------------------------
