@@ -155,6 +155,7 @@ class DeviceCache {
     if (runtime().gxuDeviceSynchronize() == gxuSuccess) {
       release_finished_blocks();
     }
+    end_quarantine(0);
     for (auto& [stream, lists] : free_lists_) {
       for (auto& blocks : *lists) {
         std::erase_if(blocks, [](Block* block) {
@@ -255,7 +256,23 @@ class DeviceCache {
     decrease(stats_.active, pool, 1);
     decrease(stats_.active_bytes, pool, block->counted);
     --block->segment->live_blocks;
-    free_lists(block->stream)[block->size_class].push_back(block);
+    if (C10_UNLIKELY(checks_memory())) {
+      quarantine_.push_back(block);
+      quarantined_bytes_ += class_bytes(block->size_class);
+      end_quarantine(kCheckedQuarantine);
+    } else {
+      free_lists(block->stream)[block->size_class].push_back(block);
+    }
+  }
+
+  // Lets the oldest blocks out until at most `limit` bytes are left.
+  void end_quarantine(size_t limit) {
+    while (quarantined_bytes_ > limit) {
+      Block* block = quarantine_.front();
+      quarantine_.pop_front();
+      quarantined_bytes_ -= class_bytes(block->size_class);
+      free_lists(block->stream)[block->size_class].push_back(block);
+    }
   }
 
   c10::DeviceIndex device_;
@@ -264,6 +281,8 @@ class DeviceCache {
   FreeLists* last_lists_ = nullptr;
   std::vector<std::unique_ptr<Segment>> segments_;
   std::deque<PendingEvent> events_;
+  std::deque<Block*> quarantine_;  // only while accesses are checked
+  size_t quarantined_bytes_ = 0;
   DeviceStats stats_;
 };
 

@@ -8,6 +8,10 @@ namespace gxu {
 // Bytes that the allocator keeps free behind each block while accesses are checked, so that no two blocks touch.
 constexpr size_t kCheckedGap = 512;
 
+// Bytes of freed blocks that the allocator gives out as late as possible while accesses are checked: a kernel that uses
+// a tensor after its end should not find another in its place.
+constexpr size_t kCheckedQuarantine = size_t{256} << 20;
+
 // Whether accesses are checked. Loads the runtime.
 bool checks_memory();
 

@@ -143,6 +143,36 @@ KERNEL(late_hello) {
   services->print("hello from the device");
 }
 
+static int64_t use_stack(int64_t depth) {
+  volatile char page[4096];
+  page[0] = (char)depth;
+  return depth < 0 ? 0 : use_stack(depth + 1) + page[0];
+}
+
+/* Stopped by the hardware in program 3: params[0] says how; for 0, params[1] must be a bad address. */
+GXU_HOST_KERNEL(fault, 0, 0, 0, 4, 8)
+KERNEL(fault) {
+  UNUSED;
+  int64_t* out = pointer(params[1]);
+  volatile int32_t zero = 0;
+  for (int64_t p = begin; p < end; ++p) {
+    if (p != 3) continue;
+    switch ((int32_t)params[0]) {
+      case 0:
+        *out = 1;
+        break;
+      case 1:
+        out[0] = use_stack(0);
+        break;
+      case 2:
+        out[0] = 7 / zero;
+        break;
+      default:
+        __builtin_trap();
+    }
+  }
+}
+
 /* Kernels that must be refused. */
 KERNEL(no_info) { UNUSED; }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ctypes import c_void_p
 from pathlib import Path
 
+import pytest
 import runtime_abi as abi
 from runtime_abi import Runtime
 from runtime_gate import ints
@@ -59,9 +61,11 @@ runtime.gxuInit(0)
 """
 
 
-def run_script(run_python: Callable, library: Path, body: str) -> str:
+def run_script(
+    run_python: Callable, library: Path, body: str, environment: Mapping[str, str | None] | None = None
+) -> str:
     script = SCRIPT.format(tests=str(abi.ROOT / "tests/runtime"), library=str(library)) + body
-    result = run_python("-c", script, timeout=60)
+    result = run_python("-c", script, timeout=60, env=environment)
     assert result.returncode == 0, result.stderr
     return str(result.stdout)
 
@@ -128,6 +132,42 @@ time.sleep(0.1)
 print("bye", flush=True)
 """
     assert run_script(run_python, library, body) == "bye\nhello from the device\n"
+
+
+@pytest.mark.parametrize(("kind", "signal"), [(0, "SIGSEGV"), (1, "SIGSEGV"), (2, "SIGFPE"), (3, "SIGILL")])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_fault_of_a_kernel_stays_with_its_device(
+    run_python: Callable, library: Path, image: Path, kind: int, signal: str, threads: int
+) -> None:
+    if kind >= 2 and platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("what this case does is another signal, or none, on other processors")
+    body = f"""
+module = runtime.made("gxuModuleLoad", {str(image)!r}.encode())
+kernel, out = runtime.function(module, "fault"), runtime.upload(bytes(64))
+runtime.launch(kernel, (8, 1, 1), (ctypes.c_int32({kind}), ctypes.c_void_p(out if {kind} else 8)), None)
+pinned = runtime.made("gxuMallocHost", 64)
+for call in (
+    lambda: runtime.code("gxuDeviceSynchronize"),
+    lambda: runtime.code("gxuDeviceSynchronize"),
+    lambda: runtime.code("gxuStreamSynchronize", None),
+    lambda: runtime.code("gxuMalloc", ctypes.byref(ctypes.c_void_p()), 64),
+    lambda: runtime.code("gxuMemsetAsync", ctypes.c_void_p(out), 0, ctypes.c_size_t(64), None),
+    lambda: runtime.code("gxuMemcpyAsync", ctypes.c_void_p(pinned), ctypes.c_void_p(out), ctypes.c_size_t(64), 2, None),
+):
+    print(call(), runtime.message())
+runtime.gxuFree(out)
+runtime.gxuSetDevice(1)
+count, out = runtime.function(module, "count"), runtime.upload(bytes(32))
+runtime.launch(count, (8, 1, 1), (ctypes.c_void_p(out),), None)
+print(runtime.download(out, 32, None) == (1).to_bytes(4, "little") * 8)
+"""
+    environment = {"GXU_DEVICE_COUNT": "2", "OMP_NUM_THREADS": str(threads)}
+    lines = run_script(run_python, library, body, environment).splitlines()
+    assert len(set(lines[:6])) == 1
+    assert lines[0].startswith(f"{abi.LAUNCH_FAILED} kernel 'fault' failed: it was stopped by ")
+    assert signal in lines[0]
+    assert ("at address 0x8;" in lines[0]) == (kind == 0)
+    assert lines[6:] == ["True"]
 
 
 def test_closing_the_library_leaves_its_threads_alive(run_python: Callable, library: Path) -> None:

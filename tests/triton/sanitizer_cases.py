@@ -282,6 +282,20 @@ def freed_tensor() -> Outcome:
 
 
 @case
+def freed_tensor_before_a_new_one() -> Outcome:
+    """The new tensor does not get the memory of the old one at once."""
+    x, y = numbers(64).to("gxu"), torch.zeros(64, device="gxu")
+    address = x.data_ptr()
+    del x
+    new = torch.full((64,), 5.0, device="gxu")
+    return outcome(
+        lambda: copy_masked[(1,)](Address(address), y, 64, 0, B=64),
+        lambda: bool((y.cpu() == 7).all() and (new.cpu() == 5).all()),
+        address=address,
+    )
+
+
+@case
 def freed_tensor_through_a_table() -> Outcome:
     x, y = numbers(64).to("gxu"), torch.ones(64, device="gxu")
     address = x.data_ptr()

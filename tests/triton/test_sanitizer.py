@@ -89,6 +89,7 @@ def test_first_bad_access_is_reported(outcomes, case, kernel, access, program, m
         ("store_into_the_neighbour", "store"),
         ("null_pointer", "masked load"),
         ("freed_tensor", "masked load"),
+        ("freed_tensor_before_a_new_one", "masked load"),
         ("freed_tensor_through_a_table", "table"),
     ],
 )
@@ -97,6 +98,8 @@ def test_access_to_other_memory_is_reported(outcomes, case, marker):
     assert found["error"] is not None
     assert f"at address {found['address']:#x} " in found["error"]
     assert f"sanitizer_cases.py:{_line(marker)}: " in found["error"]
+    freed = f"; it is in memory that was freed, 256 bytes at {found['address']:#x}"
+    assert (freed in found["error"]) == case.startswith("freed")
     assert found["right"]
 
 

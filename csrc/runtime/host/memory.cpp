@@ -121,7 +121,7 @@ void free_block(void* pointer, gxuMemoryType type, const char* function) {
     drain_all_devices();
   }
   if (!forget(allocation)) fail(gxuErrorInvalidValue, "%s: %p was freed by another thread", function, pointer);
-  memory_freed(allocation.base);
+  memory_freed(allocation.base, allocation.size);
   return_block(pointer, allocation.reserved);
   if (type == gxuMemoryTypeDevice) device_at(allocation.device).discharge(allocation.reserved);
 }

@@ -30,6 +30,7 @@ thread_local CheckedMemory::Ranges passed_to_next_launch;
 struct Blocks {
   std::mutex mutex;
   std::map<uintptr_t, size_t> sizes;  // of blocks, by base
+  std::map<uintptr_t, size_t> freed;  // blocks that were given back, for messages
   std::set<uintptr_t> divided;        // bases of allocations that blocks lie in
   std::shared_ptr<const CheckedMemory::Ranges> allocated;
 };
@@ -69,6 +70,18 @@ std::string program_text(const gxuHostGrid& grid, int64_t program) {
   const int64_t x = grid.x, y = grid.y;
   return format_text("(%lld, %lld, %lld)", static_cast<long long>(program % x), static_cast<long long>(program / x % y),
                      static_cast<long long>(program / (x * y)));
+}
+
+// "; ..." where the address lies in a block that was given back.
+std::string freed_text(uintptr_t address) {
+  Blocks& all = blocks();
+  std::lock_guard lock(all.mutex);
+  const auto next = all.freed.upper_bound(address);
+  if (next == all.freed.begin()) return "";
+  const auto& [base, size] = *std::prev(next);
+  if (address - base >= size) return "";
+  return format_text("; it is in memory that was freed, %zu bytes at 0x%llx", size,
+                     static_cast<unsigned long long>(base));
 }
 
 uintptr_t distance(const MemoryRange& range, uintptr_t address) {
@@ -117,7 +130,7 @@ std::string CheckedMemory::place(uintptr_t address, const MemoryRange* expected)
     text += format_text("; the nearest has %zu bytes at 0x%llx", closest->size,
                         static_cast<unsigned long long>(closest->base));
   }
-  return text;
+  return text + freed_text(address);
 }
 
 std::string CheckedMemory::check(const gxuHostAccess& access, const gxuHostGrid& grid, int64_t program,
@@ -157,11 +170,11 @@ std::shared_ptr<const CheckedMemory> memory_for_launch() {
 
 void memory_allocated() { changed.store(true); }
 
-void memory_freed(uintptr_t base) {
+void memory_freed(uintptr_t base, size_t size) {
   if (!checks_memory()) return;
   Blocks& all = blocks();
   std::lock_guard lock(all.mutex);
-  all.divided.erase(base);
+  if (all.divided.erase(base) != 0) all.freed.erase(all.freed.lower_bound(base), all.freed.lower_bound(base + size));
   changed.store(true);
 }
 
@@ -178,6 +191,7 @@ gxuError_t gxuMemoryCheckAddBlock(const void* base, size_t size) {
     Blocks& all = blocks();
     std::lock_guard lock(all.mutex);
     all.sizes[reinterpret_cast<uintptr_t>(base)] = size;
+    all.freed.erase(reinterpret_cast<uintptr_t>(base));
     all.divided.insert(holder->base);
     changed.store(true);
   });
@@ -188,7 +202,8 @@ gxuError_t gxuMemoryCheckRemoveBlock(const void* base) {
     if (!checks_memory()) return;
     Blocks& all = blocks();
     std::lock_guard lock(all.mutex);
-    all.sizes.erase(reinterpret_cast<uintptr_t>(base));
+    const auto block = all.sizes.find(reinterpret_cast<uintptr_t>(base));
+    if (block != all.sizes.end()) all.freed.insert(all.sizes.extract(block));
     changed.store(true);
   });
 }

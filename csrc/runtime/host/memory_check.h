@@ -43,6 +43,6 @@ std::shared_ptr<const CheckedMemory> memory_for_launch();
 
 // To be called after an allocation of the engine appeared, and after one disappeared.
 void memory_allocated();
-void memory_freed(uintptr_t base);
+void memory_freed(uintptr_t base, size_t size);
 
 }  // namespace gxu::host
