@@ -129,6 +129,22 @@ def modulated(x: torch.Tensor, w: torch.Tensor, scale: torch.Tensor, shift: torc
     return rms(x) * w * (1 + scale[:, None]) + shift[:, None]
 
 
+def hyper_connections(
+    x: torch.Tensor, phi: torch.Tensor, b: torch.Tensor, pre: torch.Tensor, post: torch.Tensor, res: torch.Tensor
+) -> Tensors:
+    """Coefficients of manifold-constrained hyper-connections: two gates, and a doubly stochastic matrix by Sinkhorn."""
+    count = x.shape[-2]
+    mix = rms(x.flatten(-2)) @ phi
+    gates, shared, matrix = mix.split([count, count, count * count], -1)
+    gate_b, shared_b, matrix_b = b.split([count, count, count * count])
+    matrix = (matrix * res + matrix_b).unflatten(-1, (count, count)).softmax(-1) + 1e-6
+    matrix = matrix / (matrix.sum(-2, keepdim=True) + 1e-6)
+    for _ in range(9):
+        matrix = matrix / (matrix.sum(-1, keepdim=True) + 1e-6)
+        matrix = matrix / (matrix.sum(-2, keepdim=True) + 1e-6)
+    return (gates * pre + gate_b).sigmoid() + 1e-6, 2 * (shared * post + shared_b).sigmoid(), matrix
+
+
 def smoothed_tvd(student: torch.Tensor, teacher: torch.Tensor, target: torch.Tensor) -> Tensors:
     ce = F.cross_entropy(student, target, reduction="none")
     distance = 0.5 * (student.softmax(-1) - teacher.softmax(-1)).abs().sum(-1)
@@ -355,6 +371,12 @@ CASES: dict[str, Case] = {
             torch.stack([torch.randperm(4)[:2] for _ in range(13)]).int(), torch.rand(13, 2),
         ),
         3,
+    ),
+    "mhc, coefficients": (
+        lambda *tensors: ops.LigerMHCCoeffsFunction.apply(*tensors, True, 10, 1e-6, 1e-6, 1e-6, 2.0),
+        hyper_connections,
+        lambda: (R(3, 5, 4, 64), R(256, 24) / 16, R(24), R(), R(), R()),
+        6,
     ),
     "mhc, before the layer": (
         ops.LigerMHCPreFunction.apply,
