@@ -75,6 +75,7 @@ class Builder:
         self.declarations: dict[str, str] = {}
         self.globals: dict[str, str] = {}
         self.lanes = 1
+        self.scales_floats = False  # whether the CPU multiplies a vector by powers of two in one instruction
         self.sanitizer: Sanitizer | None = None  # where the kernel's accesses are checked
         self._names = 0
 

@@ -28,7 +28,7 @@ from .evaluate import ZERO, Buffer, Evaluator
 from .nests import NestWriter
 from .printing import device_print
 from .sanitizer import Sanitizer
-from .target import Target
+from .target import AVX512_BYTES, Target
 from .values import Val, constant
 
 # Hints to a GPU's scheduler, and promises to its optimiser: nothing to do in a program that runs on one thread.
@@ -58,6 +58,7 @@ class KernelWriter:
         self.function = function
         self.target = target
         self.b = Builder(fp_fusion=fp_fusion)
+        self.b.scales_floats = target.vector_bytes == AVX512_BYTES
         self.segments = Segments(function)
         self.strides = StrideAnalysis()
         self.e = Evaluator(self.b, self.strides, self.segments.order)
@@ -101,8 +102,11 @@ class KernelWriter:
             for axis in range(3)
         ]
         begin, end = Val("i64", "%begin", 0, nonneg=True), Val("i64", "%end", 0)
-        with b.loop("i64", begin, end, constant(1, "i64")) as programs:
-            self.program = programs.iv
+        with b.loop("i64", begin, end, constant(1, "i64"), self._coordinates(begin)) as programs:
+            self.coordinates = programs.carried
+            for coordinate in self.coordinates:
+                coordinate.nonneg = True
+            programs.next = self._next_coordinates()
             if b.sanitizer is not None:
                 b.sanitizer.program = programs.iv
             self.e.depth_of[self.function.entry] = b.depth
@@ -329,14 +333,27 @@ class KernelWriter:
 
     def _program(self, axis: int) -> Val:
         """The program's coordinate along an axis of the grid."""
-        b, (x, y, _) = self.b, self.grid
-        number = self.program
-        for size in (x, y)[:axis]:
-            number = integers.divide(b, "udiv", number, integers.extend(b, size, "i64", signed=False))
-        if axis < 2:
-            number = integers.divide(b, "urem", number, integers.extend(b, self.grid[axis], "i64", signed=False))
-        result = integers.truncate(b, number, "i32")
-        result.nonneg, result.multiple = True, 1
+        return self.coordinates[axis]
+
+    def _coordinates(self, number: Val) -> list[Val]:
+        """The coordinates of a program by its number."""
+        result = []
+        for axis, size in enumerate(self.grid):
+            wide = integers.extend(self.b, size, "i64", signed=False)
+            at = number if axis == 2 else integers.divide(self.b, "urem", number, wide)
+            result.append(integers.truncate(self.b, at, "i32"))
+            number = integers.divide(self.b, "udiv", number, wide)
+        return result
+
+    def _next_coordinates(self) -> list[Val]:
+        """Those of the program after this one: counted on, where a division would cost as much as a small program."""
+        b, result = self.b, []
+        carry = constant(1, "i32")
+        for coordinate, size in zip(self.coordinates, self.grid, strict=True):
+            counted = b.binary("add", coordinate, carry)
+            wraps = b.compare("icmp eq", counted, size)
+            result.append(b.select(wraps, constant(0, "i32"), counted))
+            carry = b.cast("zext", wraps, "i32")
         return result
 
     def _num_programs(self, op: Op) -> None:

@@ -7,6 +7,7 @@ float64 or better; benchmarks/math_ulp.py measures them, tests/triton/test_math.
 
 from __future__ import annotations
 
+from ..ir.types import BITS
 from .builder import Builder
 from .math_base import (
     add,
@@ -27,7 +28,7 @@ from .math_base import (
     sub,
 )
 from .math_convert import bitcast, fabs
-from .values import Val, constant
+from .values import LLVM_TYPE, Val, constant
 
 # exp(r) = 1 + r + r**2 * P(r)
 # [-0.346574, 0.346574], degree 5, error 2**-29.8
@@ -92,7 +93,13 @@ def power_of_two(b: Builder, n: Val) -> Val:
 
 
 def _scale(b: Builder, x: Val, n: Val) -> Val:
-    """x * 2**n in two exact steps, so that results may be subnormal or overflow."""
+    """x * 2**n in one instruction or two exact steps: results may be subnormal or overflow."""
+    if b.scales_floats and max(x.lanes, n.lanes) > 1:
+        lanes, (value, power), depth = b.operands(x, n)
+        vectors = [f"<{lanes} x {LLVM_TYPE[v.elem]}>" for v in (x, n)]
+        name = f"llvm.ldexp.v{lanes}f{BITS[x.elem]}.v{lanes}i{BITS[n.elem]}"
+        b.declare(name, vectors[0], vectors)
+        return b.emit(x.elem, f"call {vectors[0]} @{name}({vectors[0]} {value}, {vectors[1]} {power})", depth, lanes)
     half = b.binary("ashr", n, constant(1, n.elem))
     return mul(b, mul(b, x, power_of_two(b, half)), power_of_two(b, b.binary("sub", n, half)))
 

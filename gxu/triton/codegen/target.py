@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
+AVX512_BYTES = 64  # of a vector register, where the CPU has the F, BW, VL and DQ parts of AVX-512
+
 
 @dataclass(frozen=True)
 class Target:
@@ -29,7 +31,7 @@ def host_target() -> Target:
     features = llvm.get_host_cpu_features()
     vector_bytes = 16
     if features.get("avx512f") and features.get("avx512bw") and features.get("avx512vl") and features.get("avx512dq"):
-        vector_bytes = 64
+        vector_bytes = AVX512_BYTES
     elif features.get("avx2"):
         vector_bytes = 32
     return Target(
