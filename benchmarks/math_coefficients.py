@@ -157,6 +157,7 @@ FITS: dict[str, Fit] = {
     "ASIN_F64": Fit(_odd(mp.asin), 0, 0.25, 13, 64, lambda u: u),
     "TANH_F32": Fit(_odd(mp.tanh), 0, mp.mpf("0.625") ** 2, 5, 32, lambda u: u),
     "ERF_F32": Fit(lambda u: (mp.erf(mp.sqrt(u)) / mp.sqrt(u) if u else 2 / mp.sqrt(mp.pi)) - 1, 0, 1, 7, 32),
+    "ERF_F64": Fit(lambda u: (mp.erf(mp.sqrt(u)) / mp.sqrt(u) if u else 2 / mp.sqrt(mp.pi)) - 1, 0, 1, 13),
     "ERFC_LOG_F32": Fit(lambda x: -mp.log(mp.erfc(x)), 1, 4, 9, 32, mp.erfc),
     "SINPI_F64": Fit(_near(lambda u: (mp.sinpi(mp.sqrt(u)) / mp.sqrt(u) - mp.pi) / u), 0, 0.0625, 6, 64, lambda u: u),
     "COSPI_F64": Fit(_near(lambda u: (mp.cospi(mp.sqrt(u)) - 1) / u), 0, 0.0625, 7, 64, lambda u: u),

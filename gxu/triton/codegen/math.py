@@ -1,8 +1,8 @@
 """Math functions as LLVM IR, for scalars and for vectors of any width: every function by its name.
 
-Where they are: ``math_exp``, ``math_log``, ``math_trig`` and ``math_special`` hold the functions of floats,
-``math_rounding`` arithmetic with a rounding mode, ``math_integer`` integers, ``math_convert`` conversions, and
-``math_base`` what all are written with. Errors are stated in docstrings and in docs/math.md. What has no code of its
+Where they are: functions of floats in ``math_exp``, ``math_log``, ``math_trig``, ``math_special`` and ``math_parts``,
+arithmetic with a rounding mode in ``math_rounding``, integers in ``math_integer``, conversions in ``math_convert``;
+``math_base`` has what all are written with. Errors are stated in docstrings and in docs/math.md. What has no code of its
 own calls libm once for each lane.
 """
 
@@ -13,8 +13,9 @@ from .math_convert import bitcast, convert_float, fabs, saturating
 from .math_exp import cosh, exp, exp2, exp10, expm1, sinh, tanh
 from .math_integer import INTEGER
 from .math_log import acosh, asinh, atanh, cbrt, log, log1p, log2, log10, pow, powi, rcbrt
+from .math_parts import PARTS, rsqrt
 from .math_rounding import ROUNDING, rounded_to_i64
-from .math_special import SPECIAL, erf, rsqrt
+from .math_special import SPECIAL, erf
 from .math_trig import acos, asin, atan, atan2, cos, cospi, sin, sinpi, tan
 
 __all__ = ["LIBDEVICE", "bitcast", "convert_float", "fabs", "libdevice_function", "saturating"]
@@ -28,6 +29,7 @@ _rint = instruction("rint")
 # Functions of triton.language.extra.libdevice by the symbols that gxu/triton/libdevice.py gives them.
 LIBDEVICE: dict[str, Function] = {
     **SPECIAL,
+    **PARTS,
     **ROUNDING,
     **INTEGER,
     "exp": exp,

@@ -60,6 +60,8 @@ _LOG_F64 = (
 _LN2_F32 = (0.6931471824645996, -1.904654323148236e-09)
 _LN2_F64 = (0.6931471805599453, 2.3190468138462996e-17)
 _LOG10_2_F64 = (0.3010299956639812, -2.8037281277851704e-18)
+_LOG10_2_F32 = (0.3010300099849701, -1.432098883924482e-08)
+_LOG10E_F32 = (0.4342944920063019, -1.0103049952192578e-08)
 _LOG10E_F64 = (0.4342944819032518, 1.098319650216765e-17)
 _LOG2E_REST_F64 = 0.4426950408889634
 
@@ -133,23 +135,42 @@ def _log2_f64(b: Builder, x: Val) -> Val:
     return _log2(b, x)
 
 
+def _log10(b: Builder, x: Val, log10_2: tuple[float, float], log10_e: tuple[float, float]) -> Val:
+    e, f = _exponent(b, x)
+    high, low = (number(part, x) for part in log10_e)
+    tail = fma(b, _log_rest(b, f), high, fma(b, f, low, mul(b, e, number(log10_2[1], x))))
+    return _log_specials(b, x, fma(b, e, number(log10_2[0], x), fma(b, f, high, tail)))
+
+
+def _log10_f32(b: Builder, x: Val) -> Val:
+    """At most 1.5 ULP."""
+    return _log10(b, x, _LOG10_2_F32, _LOG10E_F32)
+
+
 def _log10_f64(b: Builder, x: Val) -> Val:
     """At most 1.5 ULP."""
-    e, f = _exponent(b, x)
-    high, low = (number(part, x) for part in _LOG10E_F64)
-    tail = fma(b, _log_rest(b, f), high, fma(b, f, low, mul(b, e, number(_LOG10_2_F64[1], x))))
-    return _log_specials(b, x, fma(b, e, number(_LOG10_2_F64[0], x), fma(b, f, high, tail)))
+    return _log10(b, x, _LOG10_2_F64, _LOG10E_F64)
 
 
-def log1p_f64(b: Builder, x: Val) -> Val:
-    """At most 1.5 ULP."""
+def _log1p(b: Builder, x: Val, ln2: tuple[float, float]) -> Val:
+    """log(u) + lost / u with u the rounded sum 1 + x, and ``lost`` what its rounding lost."""
     one = number(1.0, x)
     u = add(b, one, x)
     lost = b.select(greater(b, x, 1.0), sub(b, one, sub(b, u, x)), sub(b, x, sub(b, u, one)))
     e, f = _exponent(b, u)
-    tail = fma(b, e, number(_LN2_F64[1], x), add(b, _log_rest(b, f), div(b, lost, u)))
-    result = _log_specials(b, u, fma(b, e, number(_LN2_F64[0], x), add(b, f, tail)))
+    tail = fma(b, e, number(ln2[1], x), add(b, _log_rest(b, f), div(b, lost, u)))
+    result = _log_specials(b, u, fma(b, e, number(ln2[0], x), add(b, f, tail)))
     return b.select(equals(b, x, 0.0), x, result)
+
+
+def _log1p_f32(b: Builder, x: Val) -> Val:
+    """At most 1.5 ULP."""
+    return _log1p(b, x, _LN2_F32)
+
+
+def log1p_f64(b: Builder, x: Val) -> Val:
+    """At most 1.5 ULP."""
+    return _log1p(b, x, _LN2_F64)
 
 
 _LARGE = 2.0**28
@@ -256,8 +277,8 @@ def _rcbrt_f64(b: Builder, x: Val) -> Val:
 
 log = by_type(_log_f32, log_f64)
 log2 = by_type(_log2_f32, _log2_f64)
-log10 = by_type(in_f64(_log10_f64), _log10_f64)
-log1p = by_type(in_f64(log1p_f64), log1p_f64)
+log10 = by_type(_log10_f32, _log10_f64)
+log1p = by_type(_log1p_f32, log1p_f64)
 asinh = by_type(in_f64(_asinh_f64), _asinh_f64)
 acosh = by_type(in_f64(_acosh_f64), _acosh_f64)
 atanh = by_type(in_f64(_atanh_f64), _atanh_f64)

@@ -1,4 +1,4 @@
-"""Error functions, their relatives and inverses, Bessel functions, norms, and small functions on parts of floats.
+"""Error functions, their relatives and inverses, and Bessel functions.
 
 Most are computed in float64 and rounded once for narrower types. For the notation see math_exp.py.
 """
@@ -12,7 +12,6 @@ from .math_base import (
     INF,
     Function,
     add,
-    bits,
     by_type,
     clamp,
     div,
@@ -21,12 +20,9 @@ from .math_base import (
     greater,
     horner,
     in_f64,
-    integer_of,
     is_nan,
     less,
-    libm,
     mul,
-    narrow,
     negate,
     number,
     per_lane,
@@ -35,7 +31,7 @@ from .math_base import (
 from .math_convert import convert_float, fabs
 from .math_exp import exp, exp_f64
 from .math_log import log_f64
-from .values import Val, constant
+from .values import Val
 
 # erf(x) = x + x * P(x**2) up to 1, 1 - exp(-P(x)) beyond
 # [0, 1], degree 7, error 2**-27.1
@@ -61,6 +57,23 @@ _ERFC_LOG_F32 = (
     0.6323767900466919,
     1.129969835281372,
     -0.00026570260524749756,
+)
+# [0, 1], degree 13, error 2**-56.2
+_ERF_F64 = (
+    -4.233124650461926e-12,
+    8.710461937312833e-11,
+    -1.21649675634089e-09,
+    1.4792469453107219e-08,
+    -1.636464952888257e-07,
+    1.6462045978746048e-06,
+    -1.4925647594397373e-05,
+    0.00012055332903808763,
+    -0.0008548327021955926,
+    0.005223977625423609,
+    -0.026866170645129868,
+    0.1128379167095512,
+    -0.37612638903183754,
+    0.1283791670955126,
 )
 # exp(x**2) erfc(x) = P(t) / (1 + 2 x), t = (x - 4) / (x + 4), for all x >= 0
 # [-1, 1], degree 24, error 2**-53.9
@@ -188,6 +201,23 @@ def _erfcx(b: Builder, x: Val) -> Val:
     return b.select(less(b, x, 0.0), sub(b, mul(b, power, number(2.0, x)), positive), positive)
 
 
+def _erfc_f64(b: Builder, x: Val) -> Val:
+    """At most 6 ULP."""
+    a = fabs(b, x)
+    positive = mul(b, _exp_of_square(b, b.select(greater(b, a, 30.0), number(30.0, x), a), -1.0), _erfcx_positive(b, a))
+    positive = b.select(greater(b, a, 27.3), number(0.0, x), positive)
+    return b.select(less(b, x, 0.0), sub(b, number(2.0, x), positive), positive)
+
+
+def _erf_f64(b: Builder, x: Val) -> Val:
+    """At most 1.5 ULP."""
+    a = fabs(b, x)
+    square = mul(b, a, a)
+    small = fma(b, a, horner(b, square, _ERF_F64), a)
+    large = sub(b, number(1.0, x), _erfc_f64(b, a))
+    return b.intrinsic("copysign", b.select(less(b, a, 1.0), small, large), x)
+
+
 def _inverse_tail(b: Builder, p: Val) -> Val:
     """y with erfc(y) = p, 0 < p <= 1/2: Newton's iteration for log(erfc(y)) = -y**2 + log(erfcx(y))."""
     wanted = log_f64(b, p)
@@ -233,7 +263,7 @@ def _normcdf(b: Builder, x: Val) -> Val:
     argument = mul(b, z, number(-_SQRT_HALF[0], x))
     lost = fma(b, z, number(-_SQRT_HALF[0], x), negate(b, argument))
     lost = fma(b, z, number(-_SQRT_HALF[1], x), lost)
-    value = per_lane(b, "erfc", "f64", [argument])
+    value = _erfc_f64(b, argument)
     slope = mul(b, _exp_of_square(b, argument, -1.0), number(-2 / _SQRT_PI, x))
     return mul(b, fma(b, slope, lost, value), number(0.5, x))
 
@@ -281,60 +311,10 @@ def _bessel_of_order(name: str) -> Function:
     return lower
 
 
-# -- norms -------------------------------------------------------------------------------------------------------------
-
-
-def _norm(b: Builder, *args: Val) -> Val:
-    result = args[0]
-    for other in args[1:]:
-        result = per_lane(b, "hypot", "f64", [result, other])
-    return result
-
-
-def _reciprocal_norm(b: Builder, *args: Val) -> Val:
-    return div(b, number(1.0, args[0]), _norm(b, *args))
-
-
-# -- parts of floats ---------------------------------------------------------------------------------------------------
-
-
-def _saturate(b: Builder, x: Val) -> Val:
-    """To [0, 1]; NaN is 0."""
-    low = b.select(greater(b, x, 0.0), x, number(0.0, x))
-    return b.select(greater(b, low, 1.0), number(1.0, x), low)
-
-
-def _positive_difference(b: Builder, x: Val, y: Val) -> Val:
-    return b.select(b.compare("fcmp ole", x, y), number(0.0, x), sub(b, x, y))
-
-
-def _rsqrt(b: Builder, x: Val) -> Val:
-    """At most 1.5 ULP: 1 / sqrt(x), both correctly rounded."""
-    return div(b, number(1.0, x), b.intrinsic("sqrt", x))
-
-
-def _ldexp(b: Builder, x: Val, n: Val) -> Val:
-    return per_lane(b, "ldexp" if x.elem == "f64" else "ldexpf", x.elem, [x, n])
-
-
-def _ilogb(b: Builder, x: Val) -> Val:
-    """The exponent as int32: the least one for 0 and NaN, the largest one for infinity."""
-    return per_lane(b, "ilogb" if x.elem == "f64" else "ilogbf", "i32", [x])
-
-
-def _as_int(b: Builder, condition: Val) -> Val:
-    return b.cast("zext", condition, "i32")
-
-
-def _sign_bit(b: Builder, x: Val) -> Val:
-    return _as_int(b, b.compare("icmp slt", bits(b, x), constant(0, integer_of(x))))
-
-
-rsqrt = narrow(_rsqrt)
-erf = by_type(_erf_f32, libm("erf"))
+erf = by_type(_erf_f32, _erf_f64)
 
 SPECIAL: dict[str, Function] = {
-    "erfc": in_f64(lambda b, x: per_lane(b, "erfc", "f64", [x])),
+    "erfc": by_type(in_f64(_erfc_f64), _erfc_f64),
     "erfcx": in_f64(_erfcx),
     "erfinv": in_f64(_erfinv),
     "erfcinv": in_f64(_erfcinv),
@@ -344,18 +324,4 @@ SPECIAL: dict[str, Function] = {
     "cyl_bessel_i1": _modified_bessel(1),
     "jn": _bessel_of_order("jn"),
     "yn": _bessel_of_order("yn"),
-    "hypot": in_f64(_norm),
-    "rhypot": in_f64(_reciprocal_norm),
-    "norm3d": in_f64(_norm),
-    "norm4d": in_f64(_norm),
-    "rnorm3d": in_f64(_reciprocal_norm),
-    "rnorm4d": in_f64(_reciprocal_norm),
-    "saturatef": narrow(_saturate),
-    "fdim": narrow(_positive_difference),
-    "ldexp": narrow(_ldexp),
-    "ilogb": narrow(_ilogb),
-    "signbit": narrow(_sign_bit),
-    "isinf": narrow(lambda b, x: _as_int(b, equals(b, fabs(b, x), INF))),
-    "isnan": narrow(lambda b, x: _as_int(b, is_nan(b, x))),
-    "isfinite": narrow(lambda b, x: _as_int(b, less(b, fabs(b, x), INF))),
 }
