@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from .debug import SourceLines
 from .values import LLVM_TYPE, Val, constant
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Builder:
         self.lanes = 1
         self.scales_floats = False  # whether the CPU multiplies a vector by powers of two in one instruction
         self.sanitizer: Sanitizer | None = None  # where the kernel's accesses are checked
+        self.source = SourceLines()
         self._names = 0
 
     # -- names, levels, raw instructions ------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ class Builder:
         return f"{stem}{self._names}"
 
     def line(self, text: str, depth: int) -> None:
-        self.levels[depth].lines.append("  " + text)
+        self.levels[depth].lines.append(f"  {text}{self.source.suffix}")
 
     def label(self, label: str, depth: int) -> None:
         level = self.levels[depth]

@@ -106,7 +106,10 @@ class Evaluator:
 
     def fresh(self, value: Value, index: Index) -> Val:
         """As :meth:`at`, for a tile that may have memory which is still to be written."""
-        return self._remembered(value, index, lambda at: self._evaluate(value, at))
+        outer = self.b.source.suffix if value.op is None else self.b.source.enter(value.op.location)
+        result = self._remembered(value, index, lambda at: self._evaluate(value, at))
+        self.b.source.suffix = outer
+        return result
 
     def _remembered(self, value: Value, index: Index, compute: Callable[[Index], Val]) -> Val:
         index = tuple(ZERO if size == 1 else i for i, size in zip(index, value.type.shape, strict=True))

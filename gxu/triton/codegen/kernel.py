@@ -138,13 +138,14 @@ class KernelWriter:
                 *self.b.globals.values(),
                 *self.b.declarations.values(),
                 f"define void @{name}(ptr noalias readonly %params, ptr noalias readonly %grid, i64 %begin, i64 %end, "
-                "ptr noalias %scratch, ptr %services) #0 {",
+                f"ptr noalias %scratch, ptr %services) #0 {self.b.source.attachment()}{{",
                 "entry:",
                 body,
                 "  ret void",
                 "}",
                 f'attributes #0 = {{ nounwind "prefer-vector-width"="{self.target.vector_bytes * 8}" '
                 f'"min-legal-vector-width"="{self.target.vector_bytes * 8}" }}',
+                *self.b.source.metadata(name, self.function.location),
                 "",
             ]
         )
@@ -164,6 +165,7 @@ class KernelWriter:
             self._op(op)
 
     def _op(self, op: Op) -> None:
+        self.b.source.enter(op.location)
         if op.name in CONTROL:
             CONTROL[op.name](self, op)
         elif op.name in ("scf.yield", "scf.condition", "tt.return") or op.name in _NOTHING:

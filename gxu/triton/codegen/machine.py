@@ -13,12 +13,16 @@ import llvmlite.binding as llvm
 from .target import Target
 
 _lock = threading.Lock()
+# Tables of lines and frames: for readers of the text, not for the image.
+_FOR_DEBUGGERS = ("\\09.loc", "\\09.cfi_")
 
 
 class MachineCode:
     """Optimises, assembles and links the modules of one target."""
 
     def __init__(self, target: Target) -> None:
+        llvm.initialize_native_asmparser()
+        self._triple = target.triple
         self._machine = llvm.Target.from_triple(target.triple).create_target_machine(
             cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
         )
@@ -44,12 +48,24 @@ class MachineCode:
         return module
 
     def assembly(self, module: llvm.ModuleRef) -> str:
+        """Assembler text, with the source line and the loop of each block as comments."""
+        self._machine.set_asm_verbosity(True)
         text: str = self._machine.emit_assembly(module)
         return text
 
-    def shared_object(self, module: llvm.ModuleRef, name: str) -> bytes:
-        """The module as an ELF shared object."""
+    def shared_object(self, assembly: str, name: str) -> bytes:
+        """Assembler text as an ELF shared object. To assemble what was printed costs little next to its generation,
+        and so the text is always at hand."""
+        lines = [
+            f'module asm "{line}"' for line in _quoted(assembly).splitlines() if not line.startswith(_FOR_DEBUGGERS)
+        ]
+        module = llvm.parse_assembly("\n".join([f'target triple = "{self._triple}"', *lines]))
         return link(self._machine.emit_object(module), name)
+
+
+def _quoted(text: str) -> str:
+    """Text as strings of LLVM IR hold it."""
+    return text.replace("\\", "\\5C").replace('"', "\\22").replace("\t", "\\09")
 
 
 def link(objects: bytes, name: str) -> bytes:

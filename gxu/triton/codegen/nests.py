@@ -34,6 +34,8 @@ class NestWriter:
         """Statements of one body: all that they store is computed before the first of them stores."""
         pending: Prepared = []
         for item in items:
+            if isinstance(item, Root):
+                self.b.source.enter(item.op.location)
             if isinstance(item, Root) and item.kind in ("store", "buffer"):
                 if self._reads_after(item, pending):
                     self._finish(pending)
@@ -91,6 +93,7 @@ class NestWriter:
     def _finish(self, pending: Prepared) -> None:
         for root, prepared in pending:
             value, pointer, condition = prepared
+            self.b.source.enter(root.op.location)
             if root.kind == "buffer":
                 self._keep(root, 0, self.index(root.axes), value)
             else:
@@ -184,6 +187,7 @@ class NestWriter:
             if isinstance(item, Root) and item in folds:
                 self.write(group)
                 group = []
+                self.b.source.enter(item.op.location)
                 width = len(item.op.operands)
                 inputs = [self.e.at(v, self.index(item.axes)) for v in item.op.operands]
                 accumulated = state[len(result) : len(result) + width]
@@ -341,6 +345,7 @@ class NestWriter:
             width = len(root.op.operands)
             values = state[at : at + width]
             at += width
+            self.b.source.enter(root.op.location)
             if root.kind == "scan":
                 continue  # its results were bound inside
             if loop.lanes > 1:

@@ -143,6 +143,18 @@ def parse_attributes(text: str) -> dict[str, Any]:
     return attrs
 
 
+def _unescaped(text: str) -> str:
+    """A string as MLIR prints it: a backslash, or the code of a byte, after a backslash."""
+    if "\\" not in text:
+        return text
+    plain = re.sub(
+        rb"\\(\\|[0-9A-F]{2})",
+        lambda found: b"\\" if found[1] == b"\\" else bytes.fromhex(found[1].decode()),
+        text.encode(),
+    )
+    return plain.decode(errors="replace")
+
+
 class _Reader:
     def __init__(self, text: str) -> None:
         self.lines = text.splitlines()
@@ -179,7 +191,7 @@ class _Reader:
             if text.startswith("#loc"):
                 text = self.raw_locations.get(text, "unknown")
             elif match := _FILE_LINE.match(text):
-                return Location(match[1], int(match[2]))
+                return Location(_unescaped(match[1]), int(match[2]))
             elif text.startswith("callsite("):
                 callee, _, caller = text[len("callsite(") : -1].partition(" at ")
                 # Triton's own library functions say little: name the line of the user's kernel.
