@@ -191,6 +191,11 @@ class NestWriter:
                 width = len(item.op.operands)
                 inputs = [self.e.at(v, self.index(item.axes)) for v in item.op.operands]
                 accumulated = state[len(result) : len(result) + width]
+                if item.kind == "scan" and loop.lanes > 1:
+                    carried, scanned = self._scan_vector(item.op, accumulated[0], inputs[0])
+                    result.append(carried)
+                    self._bind_results(item, [scanned])
+                    continue
                 combined = self._combine(item.op, accumulated, inputs)
                 if first is not None and (item.kind == "scan" or identity_of(item.op) is None):
                     combined = [self.b.select(first, i, c) for i, c in zip(inputs, combined, strict=True)]
@@ -309,17 +314,41 @@ class NestWriter:
         """
         initial = []
         for root in loop.folds:
-            identity = identity_of(root.op) if root.kind == "reduce" else None
+            by_vectors = root.kind == "scan" and loop.lanes > 1
+            identity = identity_of(root.op) if root.kind == "reduce" or by_vectors else None
             for operand in root.op.operands:
                 elem = operand.type.elem
                 if identity is not None and not loop.clamps and root.op.body.ops[0].name in IGNORES_NAN:
                     identity = float("nan")
                 number = constant(0 if identity is None else identity, elem)
                 # Vectors when the reduction runs inside, or along, a vector loop.
-                if self.b.lanes > 1 and (loop.lanes > 1 or self._varies_by_lane(root)):
+                if self.b.lanes > 1 and not by_vectors and (loop.lanes > 1 or self._varies_by_lane(root)):
                     number = Val(elem, self.b.wide(number), 0, self.b.lanes)
                 initial.append(number)
         return initial
+
+    def _scan_vector(self, op: Op, before: Val, value: Val) -> tuple[Val, Val]:
+        """(what all lanes and ``before`` combine to, the scanned lanes): log2(lanes) steps, each of which combines a
+        lane with what it holds of twice as many lanes in front. Lanes behind the last index do not count.
+        """
+        b, elem, lanes = self.b, value.elem, self.b.lanes
+        number = identity_of(op)
+        assert number is not None
+        identity = constant(number, elem)
+        if self.e.facts.lane_mask is not None:
+            value = b.select(self.e.facts.lane_mask, value, identity)
+        vector = f"<{lanes} x {LLVM_TYPE[elem]}>"
+        scanned, distance = Val(elem, b.wide(value), value.depth, lanes), 1
+        while distance < lanes:
+            picks = ", ".join(f"i32 {lane - distance if lane >= distance else lanes}" for lane in range(lanes))
+            text = f"shufflevector {vector} {scanned.ref}, {vector} {b.wide(identity)}, <{lanes} x i32> <{picks}>"
+            shifted = b.emit(elem, text, scanned.depth, lanes)
+            (scanned,) = self._combine(op, [shifted], [scanned])
+            distance *= 2
+        last = b.emit(elem, f"extractelement {vector} {b.wide(scanned)}, i32 {lanes - 1}", scanned.depth)
+        (carried,) = self._combine(op, [before], [last])
+        (result,) = self._combine(op, [before], [scanned])
+        return carried, result
 
     def _varies_by_lane(self, root: Root) -> bool:
         return any(loop.lanes > 1 for loop in root.path)

@@ -19,7 +19,7 @@ from ..ir.module import Value
 from ..ir.types import byte_size
 from .loops import FOLDS, RESULTS, Access, Atom, Axis, Dim, Loop, Root, Wrap, roots_of, same_element
 from .transposes import find_transposes
-from .walk import identity_of
+from .walk import identity_of, scans_by_vectors
 
 
 def form_loops(roots: list[Root], escaping: set[Value], vector_bytes: int) -> list[Loop | Root]:
@@ -102,8 +102,12 @@ def _choose_vector_axes(roots: list[Root]) -> None:
     for root in roots:
         for access in root.accesses:
             _contiguity(access, scores)
-    # A scan goes index by index.
-    scalar = {root.reduce_axis.find() for root in roots if root.kind == "scan" and root.reduce_axis is not None}
+    # Most scans go index by index.
+    scalar = {
+        root.reduce_axis.find()
+        for root in roots
+        if root.kind == "scan" and root.reduce_axis is not None and not scans_by_vectors(root.op)
+    }
     for root in sorted(roots, key=lambda r: -sum(a is not None for a in r.axes)):
         axes = [a.find() for a in root.axes if a is not None]
         candidates = [a for a in axes if a not in scalar]

@@ -240,6 +240,14 @@ def bound_sides(op: Op | None) -> tuple[Value, Value, bool] | None:
     return None
 
 
+def scans_by_vectors(op: Op) -> bool:
+    """Whether a scan may combine the lanes of a vector among themselves first: forward, and by one associative
+    operation whose identity changes nothing, not even a NaN.
+    """
+    known = identity_of(op) is not None and op.body.ops[0].name not in IGNORES_NAN
+    return known and not op.attrs["reverse"] and op.operands[0].type.elem != "i1"
+
+
 def identity_of(op: Op) -> float | int | None:
     """The identity of a reduction whose combine function is one known operation on its two arguments."""
     body = op.body
