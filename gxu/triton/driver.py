@@ -37,6 +37,8 @@ _SIGNATURE = {
 _DESCRIPTOR = re.compile(r"tensordesc<[^\[>]*\[([^\]]*)\]")
 # A kernel asks for warps as a hint to a GPU's scheduler; this target takes any number.
 _MAX_THREADS = 1 << 20
+# Registers of a thread, nominal: programs that work out how many kernels fit on a device divide by them.
+_REGISTERS = 32
 
 
 def packed_signature(types: Sequence[Any]) -> str:
@@ -137,7 +139,7 @@ class GXUUtils:
         from gxu import _C
 
         module = _C.module_load_data(kernel, name)
-        return module, _C.module_get_function(module, name), 0, 0, _MAX_THREADS
+        return module, _C.module_get_function(module, name), _REGISTERS, 0, _MAX_THREADS
 
     def unload_module(self, module: int) -> None:
         from gxu import _C

@@ -26,8 +26,9 @@ def softmax(x: torch.Tensor) -> torch.Tensor:
     kernel = softmax_kernel.warmup(*args, BLOCK=block, num_stages=2, num_warps=8, grid=(1,))
     kernel._init_handles()
     properties = triton.runtime.driver.active.utils.get_device_properties(x.device.index)
-    fitting = properties["max_num_regs"] // max(kernel.n_regs * properties["warpSize"] * 8, 1)
-    programs = min(properties["multiprocessor_count"] * max(fitting, 1), rows)
+    fitting = properties["max_num_regs"] // (kernel.n_regs * properties["warpSize"] * 8)
+    fitting = min(fitting, properties["max_shared_mem"] // kernel.metadata.shared)
+    programs = min(properties["multiprocessor_count"] * fitting, rows)
     kernel[(programs, 1, 1)](*args, block, 2)
     return out
 
