@@ -2,8 +2,8 @@
 
 Where they are: functions of floats in ``math_exp``, ``math_log``, ``math_trig``, ``math_special`` and ``math_parts``,
 arithmetic with a rounding mode in ``math_rounding``, integers in ``math_integer``, conversions in ``math_convert``;
-``math_base`` has what all are written with. Errors are stated in docstrings and in docs/math.md. What has no code of its
-own calls libm once for each lane.
+``math_base`` has what all are written with. Errors are stated in docstrings and in docs/math.md. What has no code of
+its own calls libm once for each lane.
 """
 
 from __future__ import annotations
