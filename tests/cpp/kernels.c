@@ -173,6 +173,23 @@ KERNEL(fault) {
   }
 }
 
+/* Program 0 ends early, and the others wait for it: params[0] is 0 for a fault, 1 for a failed assertion. */
+GXU_HOST_KERNEL(never_comes, GXU_HOST_KERNEL_ORDERED, 0, 0, 4, 8)
+KERNEL(never_comes) {
+  UNUSED;
+  for (int64_t p = begin; p < end; ++p) {
+    if (p != 0) {
+      while (__atomic_load_n((int32_t*)pointer(params[1]), __ATOMIC_ACQUIRE) == 0) {
+      }
+    } else if (params[0] == 0) {
+      *(volatile int32_t*)pointer(params[1] & 8) = 1;
+    } else {
+      services->assert_fail("program 0 gave up");
+      return;
+    }
+  }
+}
+
 /* Kernels that must be refused. */
 KERNEL(no_info) { UNUSED; }
 

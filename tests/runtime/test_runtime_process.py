@@ -170,6 +170,23 @@ print(runtime.download(out, 32, None) == (1).to_bytes(4, "little") * 8)
     assert lines[6:] == ["True"]
 
 
+@pytest.mark.parametrize(("kind", "message"), [(0, "it was stopped by SIGSEGV"), (1, "program 0 gave up")])
+def test_programs_do_not_wait_for_one_that_failed(
+    run_python: Callable, library: Path, image: Path, kind: int, message: str
+) -> None:
+    body = f"""
+module = runtime.made("gxuModuleLoad", {str(image)!r}.encode())
+kernel, flag = runtime.function(module, "never_comes"), runtime.upload(bytes(64))
+for _ in range(20 if {kind} else 1):
+    runtime.launch(kernel, (50, 1, 1), (ctypes.c_int32({kind}), ctypes.c_void_p(flag)), None)
+    print(runtime.code("gxuDeviceSynchronize"), runtime.message())
+"""
+    lines = run_script(run_python, library, body, {"OMP_NUM_THREADS": "4"}).splitlines()
+    assert len(lines) == (20 if kind else 1)
+    for line in lines:
+        assert line.startswith(f"{abi.LAUNCH_FAILED} kernel 'never_comes' failed: {message}")
+
+
 def test_closing_the_library_leaves_its_threads_alive(run_python: Callable, library: Path) -> None:
     body = """
 import _ctypes

@@ -91,6 +91,13 @@ def through_table(table, y, B: tl.constexpr):
     tl.store(y + i, tl.load(x + i))  # line: table
 
 
+@triton.jit
+def wait(flag, at, y):
+    while tl.load(flag + at, volatile=True) == 0:  # line: wait
+        pass
+    tl.store(y + tl.program_id(0), 1.0)
+
+
 class Address:
     """Memory that a kernel gets without a tensor."""
 
@@ -228,6 +235,13 @@ def atomic_cas() -> Outcome:
 def scalar_load() -> Outcome:
     x, y = numbers(10).to("gxu"), torch.ones(1, device="gxu")
     return outcome(lambda: scalar[(1,)](x, y, 12), lambda: y.item() == 0, address=x.data_ptr() + 48, base=x.data_ptr())
+
+
+@case
+def waits_for_other_memory() -> Outcome:
+    """What every program waits for never comes: the kernel must end all the same."""
+    flag, y = torch.ones(4, dtype=torch.int32, device="gxu"), torch.zeros(50, device="gxu")
+    return outcome(lambda: wait[(50,)](flag, 4, y), lambda: bool((y.cpu() == 0).all()), address=flag.data_ptr() + 16)
 
 
 @case

@@ -88,6 +88,7 @@ def test_first_bad_access_is_reported(outcomes, case, kernel, access, program, m
     [
         ("store_into_the_neighbour", "store"),
         ("null_pointer", "masked load"),
+        ("waits_for_other_memory", "wait"),
         ("freed_tensor", "masked load"),
         ("freed_tensor_before_a_new_one", "masked load"),
         ("freed_tensor_through_a_table", "table"),

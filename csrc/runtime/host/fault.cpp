@@ -5,14 +5,18 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <utility>
+
+#include "error.h"
 
 namespace gxu::host {
 namespace {
 
 struct Frame {
   sigjmp_buf resume;
+  uint64_t team;  // WaitingTeam's number, 0: none
   Fault fault;
 };
 
@@ -25,7 +29,14 @@ struct Handled {
   struct sigaction previous;
 };
 
-Handled handled[] = {{SIGSEGV, "SIGSEGV", {}}, {SIGBUS, "SIGBUS", {}}, {SIGFPE, "SIGFPE", {}}, {SIGILL, "SIGILL", {}}};
+// What WaitingTeam::stop sends: a signal that nothing else in the process is likely to use.
+const int kStop = SIGRTMAX - 5;
+
+Handled handled[] = {{SIGSEGV, "SIGSEGV", {}},
+                     {SIGBUS, "SIGBUS", {}},
+                     {SIGFPE, "SIGFPE", {}},
+                     {SIGILL, "SIGILL", {}},
+                     {kStop, "a request to stop", {}}};
 
 Handled* find_handled(int signal) {
   for (Handled& entry : handled) {
@@ -36,7 +47,12 @@ Handled* find_handled(int signal) {
 
 // Raised by an instruction of this thread, or by a handler of this process that was in front and passes it on.
 bool is_own_fault(const siginfo_t& info) {
-  return info.si_code > 0 || (info.si_code == SI_TKILL && info.si_pid == getpid());
+  return info.si_signo != kStop && (info.si_code > 0 || (info.si_code == SI_TKILL && info.si_pid == getpid()));
+}
+
+// Sent by WaitingTeam::stop.
+bool is_request_to_stop(const siginfo_t& info) {
+  return info.si_signo == kStop && info.si_code == SI_QUEUE && info.si_pid == getpid();
 }
 
 // What would have happened without this engine.
@@ -59,7 +75,12 @@ void on_fault(int signal, siginfo_t* info, void* context) {
   Frame* frame = innermost;
   if (frame != nullptr && is_own_fault(*info)) {
     innermost = nullptr;
-    frame->fault = {signal, info->si_code > 0 ? info->si_addr : nullptr};
+    frame->fault = {signal, info->si_code > 0 && info->si_code != SI_KERNEL, info->si_addr};
+    siglongjmp(frame->resume, 1);
+  }
+  if (is_request_to_stop(*info)) {
+    if (frame == nullptr || frame->team != reinterpret_cast<uintptr_t>(info->si_value.sival_ptr)) return;  // it left
+    innermost = nullptr;
     siglongjmp(frame->resume, 1);
   }
   const int saved = errno;
@@ -72,7 +93,7 @@ bool install_handlers() {
   for (Handled& entry : handled) {
     struct sigaction action{};
     action.sa_sigaction = on_fault;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART;
     sigemptyset(&action.sa_mask);
     sigaction(entry.signal, &action, &entry.previous);
   }
@@ -112,13 +133,12 @@ class HandlerStack {
   void* memory_ = nullptr;
 };
 
-}  // namespace
-
-Fault catch_faults(void (*body)(void* argument), void* argument) {
+Fault run_frame(void (*body)(void* argument), void* argument, uint64_t team) {
   static const bool installed = install_handlers();
   thread_local const HandlerStack stack;
   (void)installed, (void)stack;
   Frame frame;
+  frame.team = team;
   // The jump does not restore the mask: on_fault runs with the mask of the code that it interrupted.
   if (sigsetjmp(frame.resume, 0) == 0) {
     innermost = &frame;
@@ -128,12 +148,49 @@ Fault catch_faults(void (*body)(void* argument), void* argument) {
   return frame.fault;
 }
 
+}  // namespace
+
+Fault catch_faults(void (*body)(void* argument), void* argument) { return run_frame(body, argument, 0); }
+
+void leave_kernel() { siglongjmp(std::exchange(innermost, nullptr)->resume, 1); }
+
+WaitingTeam::WaitingTeam()
+    : number_([] {
+        static std::atomic<uint64_t> last{0};
+        return ++last;
+      }()) {}
+
+Fault WaitingTeam::run(void (*body)(void* argument), void* argument) {
+  {
+    std::lock_guard lock(mutex_);
+    threads_.push_back(pthread_self());
+  }
+  const Fault fault = run_frame(body, argument, number_);
+  std::lock_guard lock(mutex_);
+  std::erase_if(threads_, [](pthread_t thread) { return pthread_equal(thread, pthread_self()) != 0; });
+  return fault;
+}
+
+void WaitingTeam::stop() {
+  for (;;) {
+    {
+      std::lock_guard lock(mutex_);
+      if (threads_.empty()) return;
+      sigval value{};
+      value.sival_ptr = reinterpret_cast<void*>(static_cast<uintptr_t>(number_));
+      for (const pthread_t thread : threads_) pthread_sigqueue(thread, kStop, value);
+    }
+    usleep(1000);  // a thread that runs engine code at the moment does not listen
+  }
+}
+
 OutsideKernel::OutsideKernel() : frame_(std::exchange(innermost, nullptr)) {}
 OutsideKernel::~OutsideKernel() { innermost = static_cast<Frame*>(frame_); }
 
-const char* signal_name(int signal) {
-  const Handled* entry = find_handled(signal);
-  return entry != nullptr ? entry->name : "an unknown signal";
+std::string describe(const Fault& fault) {
+  const char* name = find_handled(fault.signal)->name;
+  return fault.has_address ? format_text("%s at address %p", name, fault.address)
+                           : format_text("%s at an unknown address", name);
 }
 
 }  // namespace gxu::host

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "api.h"
@@ -32,6 +33,8 @@ constexpr uint64_t kMaxPrograms = uint64_t{1} << 62;
 struct RunningKernel {
   const KernelLaunch& launch;
   Device& device;
+  WaitingTeam* team;                         // of a kernel whose programs wait for one another
+  mutable std::atomic<bool> stopped{false};  // no more programs of it run
 };
 
 // The kernel whose programs the calling thread is running, for assert_fail.
@@ -43,7 +46,9 @@ void record_kernel_failure(const RunningKernel& running, const char* message) {
 
 void assert_fail(const char* message) {
   const OutsideKernel outside;
-  if (running_kernel != nullptr) record_kernel_failure(*running_kernel, message != nullptr ? message : "assertion");
+  if (running_kernel == nullptr) return;
+  record_kernel_failure(*running_kernel, message != nullptr ? message : "assertion");
+  if (running_kernel->team != nullptr) running_kernel->stopped = true;
 }
 
 void print_line(const char* text) {
@@ -57,21 +62,30 @@ void print_line(const char* text) {
 
 void check_accesses(const gxuHostAccess* access, int64_t program, const void* origin, const uint64_t* addresses,
                     uint8_t* wanted) {
-  const OutsideKernel outside;
-  if (running_kernel == nullptr) return;
-  const KernelLaunch& launch = running_kernel->launch;
-  if (launch.memory == nullptr) return;  // compiled with GXU_SANITIZE=1, but not run with it
-  const std::string error = launch.memory->check(*access, launch.grid, program, origin, addresses, wanted);
-  if (!error.empty()) record_kernel_failure(*running_kernel, error.c_str());
+  const RunningKernel* running = running_kernel;
+  // No memory: the kernel was compiled with GXU_SANITIZE=1, but is not run with it.
+  if (running == nullptr || running->launch.memory == nullptr) return;
+  {
+    const OutsideKernel outside;
+    const KernelLaunch& launch = running->launch;
+    const std::string error = launch.memory->check(*access, launch.grid, program, origin, addresses, wanted);
+    if (error.empty()) return;
+    record_kernel_failure(*running, error.c_str());
+  }
+  // Its programs may wait for what this access should have done, or for what it should have read.
+  if (running->team != nullptr) {
+    running->stopped = true;
+    leave_kernel();
+  }
 }
 
 constexpr gxuHostServices kServices = {sizeof(gxuHostServices), assert_fail, print_line, check_accesses};
 
 void record_fault(const RunningKernel& running, const Fault& fault) {
-  running.device.record_fault(format_text(
-      "kernel '%s' failed: it was stopped by %s at address %p; this process cannot use the device any more; "
-      "GXU_SANITIZE=1 finds the line of an invalid access",
-      running.launch.function->name.c_str(), signal_name(fault.signal), fault.address));
+  running.device.record_fault(
+      format_text("kernel '%s' failed: it was stopped by %s; this process cannot use the device any more; "
+                  "GXU_SANITIZE=1 finds the line of an invalid access",
+                  running.launch.function->name.c_str(), describe(fault).c_str()));
 }
 
 // One thread's share: asks `next_piece` for ranges of programs until there are none.
@@ -83,14 +97,19 @@ void run_pieces(const RunningKernel& running, NextPiece next_piece) {
     void* scratch = thread_scratch(function.scratch_bytes);
     running_kernel = &running;
     auto run = [&] {
-      for (int64_t begin, end; next_piece(begin, end);) {
+      for (int64_t begin, end; !running.stopped.load(std::memory_order_relaxed) && next_piece(begin, end);) {
         function.entry(launch.params.data(), &launch.grid, begin, end, scratch, &kServices);
       }
     };
-    const Fault fault = catch_faults([](void* body) { (*static_cast<decltype(run)*>(body))(); }, &run);
+    auto call = [](void* body) { (*static_cast<decltype(run)*>(body))(); };
+    const Fault fault = running.team != nullptr ? running.team->run(call, &run) : catch_faults(call, &run);
     running_kernel = nullptr;
     if (fault.signal != 0) [[unlikely]] {
       record_fault(running, fault);
+      running.stopped = true;
+    }
+    if (running.stopped && running.team != nullptr) [[unlikely]] {
+      running.team->stop();
     }
   } catch (const std::bad_alloc&) {
     record_kernel_failure(running, format_text("no memory for %llu bytes of scratch a thread",
@@ -109,7 +128,10 @@ bool runs_on_one_thread(const KernelLaunch& launch, int threads) {
 
 void run_kernel(const KernelLaunch& launch, Device& device) {
   if (device.has_faulted()) return;
-  const RunningKernel running{launch, device};
+  const bool ordered = (launch.function->flags & GXU_HOST_KERNEL_ORDERED) != 0;
+  std::optional<WaitingTeam> team;
+  if (ordered) team.emplace();
+  const RunningKernel running{launch, device, ordered ? &*team : nullptr};
   const int64_t programs = launch.programs;
   const int threads = team_size();
   if (runs_on_one_thread(launch, threads)) {
@@ -121,7 +143,6 @@ void run_kernel(const KernelLaunch& launch, Device& device) {
     });
     return;
   }
-  const bool ordered = (launch.function->flags & GXU_HOST_KERNEL_ORDERED) != 0;
   const int64_t piece = ordered ? 1 : std::max<int64_t>(1, programs / (threads * kPiecesPerThread));
   std::atomic<int64_t> next{0};
   auto body = [&] {
