@@ -5,7 +5,7 @@ The stages, each kept in ``kernel.asm`` under its name:
     ttir    Triton IR after the target-independent passes
     loops   the loop form: which nests compute what (gxu/triton/lowering)
     llir    LLVM IR (gxu/triton/codegen)
-    asm     the machine code as assembler text (only with GXU_DUMP_ASM=1: it is written a second time)
+    asm     the machine code as assembler text
     cubin   the kernel image: an ELF shared object (the name is the one that Inductor looks for)
 """
 
@@ -22,6 +22,8 @@ from typing import Any
 
 from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget, Language
+
+from .image import seal
 
 _RECURSION = 20_000  # expressions are followed recursively, two or three frames an operation
 
@@ -117,8 +119,7 @@ class GXUBackend(BaseBackend):
         stages["ttir"] = lambda module, metadata: self.make_ttir(module, metadata, options)
         stages["loops"] = lambda module, metadata: self.make_loops(module, metadata, options)
         stages["llir"] = self.make_llir
-        if os.environ.get("GXU_DUMP_ASM") == "1":
-            stages["asm"] = lambda module, metadata: self.make_asm(module)
+        stages["asm"] = self.make_asm
         stages["cubin"] = self.make_image
 
     @staticmethod
@@ -185,13 +186,13 @@ class GXUBackend(BaseBackend):
         return _machine_code().optimise(kernel.llvm)
 
     @staticmethod
-    def make_asm(module: Any) -> AssembledModule:
-        return AssembledModule(_machine_code().assembly(module), module)
+    def make_asm(module: Any, metadata: dict[str, Any]) -> str:
+        text: str = _machine_code().assembly(module)
+        return text
 
     @staticmethod
-    def make_image(module: Any, metadata: dict[str, Any]) -> bytes:
-        module = module.module if isinstance(module, AssembledModule) else module
-        return _machine_code().shared_object(module, metadata["name"])
+    def make_image(assembly: str, metadata: dict[str, Any]) -> bytes:
+        return seal(_machine_code().shared_object(assembly, metadata["name"]))
 
 
 class LoopForm:
@@ -200,17 +201,6 @@ class LoopForm:
     def __init__(self, text: str, llvm: str) -> None:
         self.text = text
         self.llvm = llvm
-
-    def __str__(self) -> str:
-        return self.text
-
-
-class AssembledModule:
-    """What the ``asm`` stage hands on: prints as assembler text, and carries the LLVM module."""
-
-    def __init__(self, text: str, module: Any) -> None:
-        self.text = text
-        self.module = module
 
     def __str__(self) -> str:
         return self.text
