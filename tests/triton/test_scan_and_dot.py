@@ -43,6 +43,42 @@ def test_scans_of_two_dimensional_tiles(axis, reverse, shape):
 
 
 @triton.jit
+def higher(a, b):
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def masked_scans(x, out, n, B: tl.constexpr):
+    """One loop over all of it: what is scanned is stored, scanned again, and cut at n."""
+    i = tl.arange(0, B)
+    v = tl.load(x + i, i < n, other=0)
+    once = tl.cumsum(v, 0)
+    tl.store(out + i, once, i < n)
+    tl.store(out + B + i, tl.cumsum(once.to(x.dtype.element_ty), 0) + tl.load(x + i % 8), i < n)
+    tl.store(out + 2 * B + i, tl.associative_scan(v, 0, higher), i < n)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.int64, torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "block"), [(1, 2), (8, 8), (100, 128), (129, 512), (512, 512)])
+def test_scans_along_a_vector(n, block, dtype):
+    """Small integers, so that sums of floats are exact in any order."""
+    x = torch.randint(-1, 2, (max(n, 8),)).to(dtype)
+    agree(
+        masked_scans, (1,), torch.nn.functional.pad(x, (0, block)), torch.full((3 * block,), 7, dtype=dtype), n, B=block
+    )
+
+
+@pytest.mark.parametrize("place", [0, 5, 40, 127])
+def test_scans_carry_nan_and_infinity_on(place):
+    x = torch.randn(128)
+    x[place] = float("nan")
+    x[127 - place] = float("inf")
+    _, out = launch(masked_scans, (1,), x, torch.zeros(3 * 128), 128, B=128)
+    assert_same(out[:128], x.cumsum(0), rtol=1e-4, atol=1e-4)
+    assert_same(out[256:], x.cummax(0).values)
+
+
+@triton.jit
 def recurrence(a, b, c, d):
     return a * c, b * c + d
 
