@@ -25,7 +25,7 @@ extern "C" {
 
 enum {
   /* Programs wait for one another: they are handed out one at a time, in order of their number, so that a program
-     that waits for a lower number always sees it finish. */
+     that waits for a lower number always sees it finish. When one fails, all of them are stopped where they are. */
   GXU_HOST_KERNEL_ORDERED = 1
 };
 
