@@ -45,13 +45,13 @@ def run(args: argparse.Namespace) -> int:
     suite = SUITES[args.suite]
     cases = importlib.import_module(suite).collect()
     numbers = choose(cases, args.operators, args.limit)
+    failed: list[str] = []
     with make_progress() as progress:
-        task = progress.add_task(f"{len(numbers)} cases", total=len(numbers), count=lambda: f"{failed} failed")
-        failed = 0
+        task = progress.add_task(f"{len(numbers)} cases", total=len(numbers), count=lambda: f"{len(failed)} failed")
 
         def report(outcome: Outcome) -> None:
-            nonlocal failed
-            failed += outcome.status.value == "failed"
+            if outcome.status.value == "failed":
+                failed.append(outcome.name)
             progress.advance(task)
 
         counted = summary(Runner(suite, cases, numbers, args.jobs, args.timeout).run(report))

@@ -13,7 +13,7 @@ LONGEST_MESSAGE = 600
 
 
 def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
-    """`total` and `by_operator` with a count of each status; `failures`, `expected_failures` and `skips` with reasons."""
+    """`total` and `by_operator` count each status; the other entries list cases with their reasons."""
     total: Counter[str] = Counter()
     by_operator: dict[str, Counter[str]] = {}
     listed: dict[Status, list[dict[str, str]]] = {status: [] for status in Status}

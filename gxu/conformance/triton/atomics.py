@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -60,19 +61,19 @@ def cases() -> Iterator[Case]:
                 if name == "xchg" and shared < count:
                     continue  # which is the last is not determined
                 variant = f"n={count} shared by {shared}"
-                yield Case(operator, dtype, variant, lambda a=(name, dtype, count, shared, ""): _tile(*a))
-            yield Case(operator, dtype, "scalar", lambda a=(name, dtype, ""): _scalar(*a))
+                yield Case(operator, dtype, variant, partial(_tile, name, dtype, count, shared, ""))
+            yield Case(operator, dtype, "scalar", partial(_scalar, name, dtype, ""))
         for semantics in _SEMANTICS:
             for scope in _SCOPES:
                 how = f', sem="{semantics}", scope="{scope}"'
-                yield Case(operator, "int32", how[2:], lambda a=(name, "int32", 61, 1000, how): _tile(*a))
-                yield Case(operator, "int32", f"scalar {how[2:]}", lambda a=(name, "int32", how): _scalar(*a))
+                yield Case(operator, "int32", how[2:], partial(_tile, name, "int32", 61, 1000, how))
+                yield Case(operator, "int32", f"scalar {how[2:]}", partial(_scalar, name, "int32", how))
     for dtype in (*_INTEGERS, "int16", "float32", "float64"):
-        yield Case("atomic_cas", dtype, "", lambda d=dtype: _cas(d, ""))
+        yield Case("atomic_cas", dtype, "", partial(_cas, dtype, ""))
     for semantics in _SEMANTICS:
         for scope in _SCOPES:
             how = f', sem="{semantics}", scope="{scope}"'
-            yield Case("atomic_cas", "int32", how[2:], lambda h=how: _cas("int32", h))
+            yield Case("atomic_cas", "int32", how[2:], partial(_cas, "int32", how))
 
 
 def _combine(name: str, target: np.ndarray, x: np.ndarray) -> np.ndarray:

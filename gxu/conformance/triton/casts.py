@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -42,14 +43,14 @@ def cases() -> Iterator[Case]:
         for target in _TYPES:
             pair = f"{source}->{target}"
             for count in _COUNTS[1:]:
-                yield Case("cast", pair, f"n={count}", lambda s=source, t=target, n=count: _cast(s, t, n))
+                yield Case("cast", pair, f"n={count}", partial(_cast, source, target, count))
             if source != target and torch_type(source).itemsize == torch_type(target).itemsize:
-                yield Case("bitcast", pair, "n=61", lambda s=source, t=target: _bitcast(s, t))
+                yield Case("bitcast", pair, "n=61", partial(_bitcast, source, target))
     for target in ("float16", "bfloat16", "float8_e5m2", "float8_e4m3fn"):
-        yield Case("cast_toward_zero", f"float32->{target}", "n=500", lambda t=target: _toward_zero(t))
+        yield Case("cast_toward_zero", f"float32->{target}", "n=500", partial(_toward_zero, target))
     for target in ("float16", "float32", "bfloat16"):
-        yield Case("cast_float8e4b15", f"uint8->{target}", "all codes", lambda t=target: _decode(t))
-        yield Case("cast_float8e4b15", f"{target}->uint8", "all codes", lambda t=target: _encode(t))
+        yield Case("cast_float8e4b15", f"uint8->{target}", "all codes", partial(_decode, target))
+        yield Case("cast_float8e4b15", f"{target}->uint8", "all codes", partial(_encode, target))
     for left, right in (("int8", "int32"), ("uint8", "int8"), ("int32", "float32"), ("int64", "float16")):
         yield from _promotions(left, right)
     for left, right in (("float16", "float32"), ("float32", "float64"), ("int16", "uint32"), ("bool", "int32")):
@@ -59,7 +60,7 @@ def cases() -> Iterator[Case]:
 def _promotions(left: str, right: str) -> Iterator[Case]:
     for expression in ("a + b", "a * b", "tl.where(a > b, a, b)", "a < b"):
         name = f"{left},{right}"
-        yield Case("promotion", name, expression, lambda x=left, y=right, e=expression: _mixed(x, y, e))
+        yield Case("promotion", name, expression, partial(_mixed, left, right, expression))
 
 
 def _bits_equal(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

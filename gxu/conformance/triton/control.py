@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
@@ -51,6 +52,12 @@ def _double_until(v: torch.Tensor, k: int) -> torch.Tensor:
     return v
 
 
+def _sums(v: torch.Tensor, k: int) -> torch.Tensor:
+    for _ in range(k):
+        v = v + torch.fmod(v.sum(), 7)
+    return v
+
+
 _ADD = _iterate(lambda v, j: v + j, range)
 #: Name, variant, body, reference of (v, k).
 _TABLE: list[tuple[str, str, str, Reference]] = [
@@ -74,14 +81,20 @@ _TABLE: list[tuple[str, str, str, Reference]] = [
         _iterate(lambda v, j: v * 3 + j, lambda k: range(5)),
     ),
     ("for", "never", "for j in range(0):\n    v = v * 3 + j", lambda v, k: v),
-    ("for", "two carried", "w = v\nfor j in range(k):\n    v, w = w + j, v", lambda v, k: _swap(v, k)),
+    ("for", "two carried", "w = v * 2\nfor j in range(k):\n    v, w = w + j, v", lambda v, k: _swap(v, v * 2, k)),
+    ("for", "two names of one value", "w = v\nfor j in range(k):\n    v, w = w + j, v", lambda v, k: _swap(v, v, k)),
     (
         "for",
         "nested",
         "for j in range(k):\n    for l in range(j):\n        v += l * j",
         lambda v, k: v + sum(a * j for j in range(k) for a in range(j)),
     ),
-    ("for", "reduction inside", "for j in range(k):\n    v += tl.sum(v, 0) % 7", lambda v, k: _sums(v, k)),
+    (
+        "for",
+        "reduction inside",
+        "for j in range(k):\n    v += tl.sum(tl.where(m, v, 0), 0) % 7",
+        _sums,
+    ),
     (
         "for",
         "branch inside",
@@ -143,20 +156,18 @@ _TABLE: list[tuple[str, str, str, Reference]] = [
     ("static_assert", "B", "tl.static_assert(B >= 1)\nv += k", lambda v, k: v + k),
     ("device_assert", "true", "tl.device_assert(k >= 0, 'negative')\nv += k", lambda v, k: v + k),
     ("debug_barrier", "", "tl.debug_barrier()\nv += k", lambda v, k: v + k),
-    ("multiple_of", "i", "v += tl.multiple_of(k, 1)\nv += tl.max_contiguous(i, 1) * 0", lambda v, k: v + k),
+    (
+        "multiple_of",
+        "i",
+        "j = tl.multiple_of(tl.max_contiguous(i, 1), 1)\nv += tl.where(j >= 0, k, 0)",
+        lambda v, k: v + k,
+    ),
 ]
 
 
-def _swap(v: torch.Tensor, k: int) -> torch.Tensor:
-    w = v
+def _swap(v: torch.Tensor, w: torch.Tensor, k: int) -> torch.Tensor:
     for j in range(k):
         v, w = w + j, v
-    return v
-
-
-def _sums(v: torch.Tensor, k: int) -> torch.Tensor:
-    for _ in range(k):
-        v = v + torch.fmod(v.sum(), 7)
     return v
 
 
@@ -165,7 +176,7 @@ def cases() -> Iterator[Case]:
         for dtype in ("int32", "int64", "float32", "float64"):
             for count, k in ((1, 0), (13, 5), (64, 4), (100, 1)):
                 arguments = (body, reference, dtype, count, k, name == "return" and k == 0)
-                yield Case(name, dtype, f"{variant} n={count} k={k}", lambda a=arguments: _check(*a))
+                yield Case(name, dtype, f"{variant} n={count} k={k}", partial(_check, *arguments))
 
 
 def _check(body: str, reference: Reference, dtype: str, count: int, k: int, returns: bool) -> None:

@@ -1,8 +1,9 @@
-"""Matrix products: types, shapes, precisions, accumulators, batches, loops over the inner dimension, scaled operands."""
+"""Matrix products: types, shapes, precisions, accumulators, batches, loops over the inner dimension."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
@@ -58,20 +59,24 @@ def cases() -> Iterator[Case]:
     for dtype in _ACCUMULATORS:
         for shape in _SHAPES:
             variant = "x".join(map(str, shape))
-            yield Case("dot", dtype, variant, lambda a=(dtype, shape, ""): _dot(*a))
-            yield Case("dot", dtype, f"{variant} accumulate", lambda a=(dtype, shape, "acc"): _dot(*a))
-            yield Case("dot", dtype, f"{variant} transposed", lambda a=(dtype, shape, "transposed"): _dot(*a))
-            yield Case("dot_loop", dtype, variant, lambda a=(dtype, shape, ""): _loop(*a))
+            yield Case("dot", dtype, variant, partial(_dot, dtype, shape, ""))
+            yield Case("dot", dtype, f"{variant} accumulate", partial(_dot, dtype, shape, "acc"))
+            yield Case("dot", dtype, f"{variant} transposed", partial(_dot, dtype, shape, "transposed"))
+            yield Case("dot_loop", dtype, variant, partial(_loop, dtype, shape, ""))
         for batch in (1, 3, 4):
-            yield Case("dot_batched", dtype, f"{batch}", lambda a=(dtype, batch): _batched(*a))
+            yield Case("dot_batched", dtype, f"{batch}", partial(_batched, dtype, batch))
     for precision in ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6"):
         for shape in _SHAPES[1:5]:
             variant = f"{precision} {'x'.join(map(str, shape))}"
-            yield Case("dot_precision", "float32", variant, lambda a=("float32", shape, precision): _loop(*a))
+            yield Case("dot_precision", "float32", variant, partial(_loop, "float32", shape, precision))
     for dtype in ("float16",):
         for shape in _SHAPES[1:5]:
             variant = f"out float16 {'x'.join(map(str, shape))}"
-            yield Case("dot_out_dtype", dtype, variant, lambda a=(dtype, shape, "float16"): _dot(*a))
+            yield Case("dot_out_dtype", dtype, variant, partial(_dot, dtype, shape, "float16"))
+
+
+#: The type of the result where it is not float32, which is the default.
+_OUT = {"int8": ", out_dtype=tl.int32", "float64": ", out_dtype=tl.float64"}
 
 
 def _zero(dtype: str) -> str:
@@ -113,12 +118,10 @@ def _dot(dtype: str, shape: tuple[int, int, int], how: str) -> None:
     accumulator = torch_type("float16" if how == "float16" else _ACCUMULATORS[dtype])
     index = "c * k + inner[:, None]" if how == "transposed" else "inner[:, None] * n + c"
     right = y.T.contiguous() if how == "transposed" else y
-    options = 'input_precision="ieee"' + (", out_dtype=tl.int32" if dtype == "int8" else "")
+    options = 'input_precision="ieee"' + _OUT.get(dtype, "")
     expression = f"tl.dot(a, b, acc, {options})" if how == "acc" else f"tl.dot(a, b, {options})"
     if how == "float16":
         expression = "tl.dot(a, b, out_dtype=tl.float16)"
-    elif accumulator == torch.float64 and how != "acc":
-        expression = f"tl.dot(a, b, {options}, out_dtype=tl.float64)"
     wanted = _wanted(x, y, z if how == "acc" else None)
     args = [x, right, z, poison((m, n), accumulator), m, n, k]
     meta = {"M": _power(m), "N": _power(n), "K": _power(k)}
@@ -136,7 +139,7 @@ def _loop(dtype: str, shape: tuple[int, int, int], precision: str) -> None:
     grid = (-(-m // meta["M"]), -(-n // meta["N"]))
     # At least as exact as asked: tf32 and bf16 operands have 11 and 8 bits.
     atol = _bound(x, y, accumulator) * (2**13 if precision == "tf32" else 2**9 if precision == "bf16x3" else 1)
-    how = f', input_precision="{precision or "ieee"}"' + (", out_dtype=tl.int32" if dtype == "int8" else "")
+    how = f', input_precision="{precision or "ieee"}"' + _OUT.get(dtype, "")
     text = _LOOP.format(how=how, zero=_zero(dtype))
     Launch(text, grid, args, meta, {3: _wanted(x, y, z)}, 1.0, atol, interpreter_ulp=None).check()
 
@@ -149,7 +152,7 @@ def _batched(dtype: str, batch: int) -> None:
     x = sample(size * 8 * 16, kind, rng, domain).reshape(size, 8, 16)
     y = sample(size * 16 * 4, kind, rng, domain).reshape(size, 16, 4)
     args = [x, y, poison((size, 8, 4), accumulator)]
-    how = ", out_dtype=tl.float64" if dtype == "float64" else ""
+    how = _OUT.get(dtype, "")
     meta = {"BATCH": size, "M": 8, "N": 4, "K": 16}
     atol = _bound(x, y, accumulator)
     Launch(_BATCHED.format(how=how), (1,), args, meta, {2: _wanted(x, y, None)}, 1.0, atol, None).check()

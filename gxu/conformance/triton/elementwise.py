@@ -44,6 +44,11 @@ def _clamp_nan(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tenso
     return torch.where(a.isnan(), a, _clamp_number(a, b, c))
 
 
+def _constants(a: np.ndarray) -> np.ndarray:
+    two, three = np.array(2, a.dtype), np.array(3, a.dtype)
+    return a * three + two - a
+
+
 def _comparison(name: str, symbol: str) -> Pointwise:
     function = getattr(torch, name)
     numpy = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal}
@@ -169,7 +174,7 @@ TABLE = [
         "a * 3 + 2 - a",
         _NUMBERS,
         lambda a: a * 3 + 2 - a,
-        lambda a: _constants(a),
+        _constants,
         ("small",),
         ulp=2,
     ),
@@ -188,11 +193,6 @@ TABLE = [
     Pointwise("ceil", "tl.ceil(a)", WIDE, torch.ceil, ulp=0),
     Pointwise("sigmoid", "tl.sigmoid(a)", WIDE, torch.sigmoid, ulp=4, interpreter_ulp=6, domains=("near",)),
 ]
-
-
-def _constants(a: np.ndarray) -> np.ndarray:
-    two, three = np.array(2, a.dtype), np.array(3, a.dtype)
-    return a * three + two - a
 
 
 def cases() -> Iterator[Case]:

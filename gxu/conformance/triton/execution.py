@@ -59,7 +59,7 @@ def launch(kernel: Any, grid: Sequence[int], *args: Any, **meta: Any) -> list[to
     guards = [Guarded(a) if isinstance(a, torch.Tensor) else None for a in args]
     values = [a if g is None else g.tensor for a, g in zip(args, guards, strict=True)]
     kernel[tuple(grid)](*values, **meta)
-    torch.gxu.synchronize()
+    torch.accelerator.synchronize("gxu")
     for guard in guards:
         if guard is not None:
             guard.check()

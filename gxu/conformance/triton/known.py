@@ -7,8 +7,15 @@ import fnmatch
 
 from gxu.conformance.case import Case
 
+_ALIASES = "Triton's frontend carries two names of one value through a loop as one, so they cannot part in it"
+_FLOAT8E4B15 = "float8e4b15 is no type of any GPU, and its conversion is left to each backend: gxu has none"
+
 #: Patterns (as a shell's) of case names, and the reason.
-EXPECTED_FAILURES: dict[str, str] = {}
+EXPECTED_FAILURES: dict[str, str] = {
+    "for * two names of one value n=13 *": _ALIASES,
+    "for * two names of one value n=64 *": _ALIASES,
+    "cast_float8e4b15 *": _FLOAT8E4B15,
+}
 
 
 def expect(case: Case) -> Case:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -94,37 +95,37 @@ def cases() -> Iterator[Case]:
     for dtype in _TYPES:
         for mask in _MASKS if dtype not in FLOAT8 else ("store pattern",):
             for count in _SIZES:
-                yield Case("load", dtype, f"{mask} n={count}", lambda d=dtype, k=mask, n=count: _copy(d, k, n))
+                yield Case("load", dtype, f"{mask} n={count}", partial(_copy, dtype, mask, count))
         for layout in _LAYOUTS if dtype not in FLOAT8 else ():
             for shape in ((5, 37), (16, 64)):
                 variant = f"{layout} {shape[0]}x{shape[1]}"
-                yield Case("load_tile", dtype, variant, lambda d=dtype, k=layout, s=shape: _tile(d, k, s))
+                yield Case("load_tile", dtype, variant, partial(_tile, dtype, layout, shape))
     for cache in (".ca", ".cg", ".cv"):
         for eviction in ("evict_first", "evict_last"):
             for volatile in (False, True):
                 how = f', cache_modifier="{cache}", eviction_policy="{eviction}", volatile={volatile}'
                 for dtype in ("int32", "float32", "bfloat16"):
-                    yield Case("load_modifiers", dtype, how[2:], lambda d=dtype, h=how: _modified(d, h, ""))
+                    yield Case("load_modifiers", dtype, how[2:], partial(_modified, dtype, how, ""))
     for cache in (".wb", ".cg", ".cs", ".wt"):
         how = f', cache_modifier="{cache}", eviction_policy="evict_first"'
-        yield Case("store_modifiers", "float32", how[2:], lambda h=how: _modified("float32", "", h))
+        yield Case("store_modifiers", "float32", how[2:], partial(_modified, "float32", "", how))
     for dtype in ("int8", "int32", "int64", "float16", "bfloat16", *("float32", "float64")):
         for shape in ((5, 37), (8, 64), (1, 1)):
             for padding in ("", "zero", "nan") if dtype in FLOATS else ("", "zero"):
                 variant = f"{shape[0]}x{shape[1]} padding={padding or 'none'}"
-                yield Case("block_pointer", dtype, variant, lambda d=dtype, s=shape, p=padding: _block(d, s, p, False))
+                yield Case("block_pointer", dtype, variant, partial(_block, dtype, shape, padding, False))
             variant = f"{shape[0]}x{shape[1]} transposed"
-            yield Case("block_pointer", dtype, variant, lambda d=dtype, s=shape: _block(d, s, "zero", True))
+            yield Case("block_pointer", dtype, variant, partial(_block, dtype, shape, "zero", True))
         for shape in ((7, 48), (16, 64), (3, 16)):
             variant = f"{shape[0]}x{shape[1]}"
-            yield Case("descriptor", dtype, variant, lambda d=dtype, s=shape: _descriptor(d, s))
+            yield Case("descriptor", dtype, variant, partial(_descriptor, dtype, shape))
         for count in (61, 300):
-            yield Case("load_gather", dtype, f"n={count}", lambda d=dtype, n=count: _gather(d, n))
-            yield Case("store_scatter", dtype, f"n={count}", lambda d=dtype, n=count: _scatter(d, n))
-            yield Case("store_overlapping", dtype, f"n={count}", lambda d=dtype, n=count: _shift(d, n))
+            yield Case("load_gather", dtype, f"n={count}", partial(_gather, dtype, count))
+            yield Case("store_scatter", dtype, f"n={count}", partial(_scatter, dtype, count))
+            yield Case("store_overlapping", dtype, f"n={count}", partial(_shift, dtype, count))
     for name in ("add", "min", "max", "and", "or", "xor"):
         for dtype in ("int32", "uint32"):
-            yield Case("descriptor_atomic", dtype, name, lambda d=dtype, n=name: _descriptor_atomic(d, n))
+            yield Case("descriptor_atomic", dtype, name, partial(_descriptor_atomic, dtype, name))
 
 
 def _copy(dtype: str, mask: str, count: int) -> None:
@@ -138,12 +139,11 @@ def _copy(dtype: str, mask: str, count: int) -> None:
     x = random_bits(count + 8, kind, rng)
     keep = torch.rand(count, generator=rng) < 0.5
     # At count + 8 the buffer ends: one block takes all of it.
-    args = [x, keep, poison((count + 8,), kind), count]
+    out = poison((count + 8,), kind)
+    args = [x, keep, out, count]
     text = _COPY.format(load=load.format(other=other), store=store)
     block = 64 if count <= 61 else 128
-    Launch(
-        text, (-(-count // block),), args, {"B": block}, _load_wanted(mask, x, keep, args[2], count, block), 0
-    ).check()
+    Launch(text, (-(-count // block),), args, {"B": block}, _load_wanted(mask, x, keep, out, count, block), 0).check()
 
 
 def _load_wanted(
@@ -191,13 +191,14 @@ def _tile(dtype: str, layout: str, shape: tuple[int, int]) -> None:
 def _modified(dtype: str, load: str, store: str) -> None:
     x = random_bits(100, torch_type(dtype), generator("modified", dtype, load, store))
     text = _COPY.format(load=", mask=i < n" + load, store=", mask=i < n" + store)
-    args = [x, torch.ones(1), poison((100,), x.dtype), 91]
-    wanted = torch.cat([x[:91], args[2][91:]])
+    out = poison((100,), x.dtype)
+    args = [x, torch.ones(1), out, 91]
+    wanted = torch.cat([x[:91], out[91:]])
     Launch(text, (2,), args, {"B": 64}, {2: wanted.double() if x.is_floating_point() else wanted}, 0).check()
 
 
 def _block(dtype: str, shape: tuple[int, int], padding: str, transposed: bool) -> None:
-    """The sum of a column's elements and 1 where nothing is added by padding; with NaN as padding, only checked loads."""
+    """A copy by block pointers: what padding gives is outside of the result, and must not reach it."""
     rows, columns = shape
     x = random_bits(rows * columns, torch_type(dtype), generator("block", dtype, shape)).reshape(rows, columns)
     text = _BLOCK.format(

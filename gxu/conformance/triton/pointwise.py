@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ class Pointwise:
     def cases(self) -> Iterator[Case]:
         for dtype in self.types:
             for shape in self.shapes:
-                yield Case(self.name, dtype, shape, lambda d=dtype, s=shape: self.check(d, s))
+                yield Case(self.name, dtype, shape, partial(self.check, dtype, shape))
 
     def source(self, template: str) -> str:
         loads = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -51,10 +52,10 @@ def cases() -> Iterator[Case]:
         for count in (5, 64, 300):
             variant = f"seed={seed} n={count}"
             for name in ("randint", "rand", "randn"):
-                yield Case(name, "float32", variant, lambda a=(name, seed, count): _random(*a))
+                yield Case(name, "float32", variant, partial(_random, name, seed, count))
             for word in range(4):
-                yield Case("randint4x", "uint32", f"{variant} word {word}", lambda a=(seed, count, word): _words(*a))
-            yield Case("randint", "uint32", f"{variant} 7 rounds", lambda a=("randint", seed, count, 7): _random(*a))
+                yield Case("randint4x", "uint32", f"{variant} word {word}", partial(_words, seed, count, word))
+            yield Case("randint", "uint32", f"{variant} 7 rounds", partial(_random, "randint", seed, count, 7))
 
 
 def _random(name: str, seed: int, count: int, rounds: int = 10) -> None:

@@ -139,8 +139,8 @@ def _scan(function: str, dtype: str, shape: tuple[int, int, int, int], axis: int
     numpy = np.flip(numpy, axis) if reverse else numpy
     accumulate = {"cumsum": np.add, "cumprod": np.multiply, "running_max": np.maximum}[function].accumulate
     with np.errstate(all="ignore"):
-        wanted = accumulate(numpy, axis=axis)
-    wanted = torch.from_numpy((np.flip(wanted, axis) if reverse else wanted).copy())
+        accumulated = accumulate(numpy, axis=axis)
+    wanted = torch.from_numpy((np.flip(accumulated, axis) if reverse else accumulated).copy())
     atol, ulp = 0.0, 0.0
     if kind.is_floating_point and function != "running_max":
         size = x.shape[axis]
@@ -201,8 +201,8 @@ def _affine(dtype: str, shape: tuple[int, int, int, int], axis: int, reverse: bo
     for factor in numpy:
         state = state * factor + 1
         states.append(state)
-    wanted = np.moveaxis(np.stack(states), 0, axis)
-    wanted = torch.from_numpy((np.flip(wanted, axis) if reverse else wanted).copy())
+    stacked = np.moveaxis(np.stack(states), 0, axis)
+    wanted = torch.from_numpy((np.flip(stacked, axis) if reverse else stacked).copy())
     body = f"    p, h = tl.associative_scan((v, m.to(v.dtype)), {axis}, affine, reverse={reverse})\n"
     body += _SCAN_STORE.format(value="h")
     atol = 64 * x.shape[axis] * torch.finfo(x.dtype).eps
@@ -215,7 +215,7 @@ def cases() -> Iterator[Case]:
 
     for function in ("sum", "max", "min", "argmax", "argmin", "xor_sum", "reduce_or", "prod"):
         logic = function in ("xor_sum", "reduce_or")
-        types = INTEGERS if logic else (*INTEGERS[:5], "uint32", *FLOATS)
+        types: tuple[str, ...] = INTEGERS if logic else (*INTEGERS[:5], "uint32", *FLOATS)
         if function in ("argmax", "argmin", "prod"):
             types = ("int8", "int32", "int64", "uint32", "float16", "float32", "float64")
         for dtype in types:

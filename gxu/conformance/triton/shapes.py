@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -48,9 +49,9 @@ _TABLE: list[tuple[str, str, Reference]] = [
         "tl.sort(tl.cat(first, first + first, can_reorder=True))",
         lambda v: np.sort(np.concatenate([v[0], v[0] + v[0]])),
     ),
-    ("flip", "tl.flip(v)", lambda v: v[:, ::-1]),
+    ("flip", "tl.flip(v, 1)", lambda v: v[:, ::-1]),
     ("flip", "tl.flip(v, 0)", lambda v: v[::-1]),
-    ("flip", "tl.flip(first)", lambda v: v[0, ::-1]),
+    ("flip", "tl.flip(first, 0)", lambda v: v[0, ::-1]),
     ("sort", "tl.sort(v)", lambda v: np.sort(v, 1)),
     ("sort", "tl.sort(v, descending=True)", lambda v: np.sort(v, 1)[:, ::-1]),
     ("sort", "tl.sort(first)", lambda v: np.sort(v[0])),
@@ -63,12 +64,12 @@ _TABLE: list[tuple[str, str, Reference]] = [
     ),
     ("gather", "tl.gather(v, tl.broadcast_to((r * 5 + 3)[:, None] % M, [M, N]), 0)", lambda v: v[_places(len(v))]),
     ("gather", "tl.gather(first, (c * 5 + 3) % N, 0)", lambda v: v[0, _places(v.shape[1])]),
-    ("zeros", "tl.zeros([M, N], v.dtype)", lambda v: np.zeros_like(v)),
+    ("zeros", "tl.zeros([M, N], v.dtype)", np.zeros_like),
     ("zeros", "tl.zeros_like(v) + v", lambda v: v),
     ("full", "tl.full([M, N], 3, v.dtype) + v", lambda v: v + np.array(3, v.dtype)),
-    ("map_elementwise", "tl.map_elementwise(larger, v, tl.flip(v))", lambda v: np.maximum(v, v[:, ::-1])),
+    ("map_elementwise", "tl.map_elementwise(larger, v, tl.flip(v, 1))", lambda v: np.maximum(v, v[:, ::-1])),
     ("call", "twice(v)", lambda v: v + v),
-    ("call", "outlined(v)", lambda v: v + v + v),
+    ("call", "v + outlined(tl.load(x))", lambda v: v + (v[0, 0] + v[0, 0] + v[0, 0])),
 ]
 _FUNCTIONS = """@triton.jit
 def larger(a, b):
@@ -83,8 +84,8 @@ def twice(v):
 
 
 @triton.jit(noinline=True)
-def outlined(v):
-    return twice(v) + v
+def outlined(a):
+    return twice(a) + a
 
 
 """
@@ -114,12 +115,12 @@ def cases() -> Iterator[Case]:
             for shape in _SHAPES if dtype in ("int32", "float32") or sorts else _SHAPES[:1]:
                 arguments = (expression, reference, dtype, shape)
                 variant = f"{expression} {shape[0]}x{shape[1]}"
-                yield Case(name, dtype, variant, lambda a=arguments: _move(*a))
+                yield Case(name, dtype, variant, partial(_move, *arguments))
     for dtype in ("int32", "uint32", "int64", "uint8"):
         for count in (32, 27):
             for bins in (4, 16, 128):
                 variant = f"n={count} bins={bins}"
-                yield Case("histogram", dtype, variant, lambda a=(dtype, count, bins): _histogram(*a))
+                yield Case("histogram", dtype, variant, partial(_histogram, dtype, count, bins))
 
 
 def _move(expression: str, reference: Reference, dtype: str, shape: tuple[int, int]) -> None:
