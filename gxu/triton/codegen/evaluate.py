@@ -53,9 +53,16 @@ class Facts:
 class Evaluator:
     """Emits values. Scalars of the program are bound as they are reached; tiles are evaluated when roots ask."""
 
-    def __init__(self, builder: Builder, strides: StrideAnalysis, order: dict[Op, int]) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        strides: StrideAnalysis,
+        order: dict[Op, int],
+        room: Callable[[str, tuple[int, ...]], Buffer],
+    ) -> None:
         self.b = builder
         self.strides = strides
+        self.room_for = room  # new memory for elements of a type, in a shape
         self.order = order  # position of each operation in the program
         self.scalars: dict[Value, Val] = {}
         self.buffers: dict[Value, Buffer] = {}

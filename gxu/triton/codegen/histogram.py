@@ -5,17 +5,18 @@ from __future__ import annotations
 from ..ir.module import Op
 from . import integers, memory
 from .evaluate import ZERO, Buffer, Evaluator
+from .target import Target
 from .values import constant
 
 _I32 = "i32"
 
 
-def write(e: Evaluator, op: Op, output: Buffer, vector_bytes: int) -> None:
+def write(e: Evaluator, op: Op, output: Buffer, target: Target) -> None:
     """Fills ``output`` with how often each of the numbers 0, 1, ... occurs; other numbers are not counted."""
     b = e.b
     one = constant(1, _I32)
     bins, count = op.result.type.numel, op.operands[0].type.numel
-    b.lanes = min(vector_bytes // 4, bins)
+    b.lanes = min(target.vector_bytes // 4, bins)
     with b.loop(_I32, ZERO, constant(bins, _I32), constant(b.lanes, _I32)) as clear:
         e.write_buffer(output, (integers.progression(b, clear.iv, 1),), constant(0, output.elem))
     b.lanes = 1

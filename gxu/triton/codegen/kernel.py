@@ -61,7 +61,7 @@ class KernelWriter:
         self.b.scales_floats = target.vector_bytes == AVX512_BYTES
         self.segments = Segments(function)
         self.strides = StrideAnalysis()
-        self.e = Evaluator(self.b, self.strides, self.segments.order)
+        self.e = Evaluator(self.b, self.strides, self.segments.order, self.room)
         if sanitize:
             self.b.sanitizer = Sanitizer(self.b, self.e.scalars)
         self.walker = Walker(self.strides, lambda value: value in self.e.buffers)
@@ -226,8 +226,11 @@ class KernelWriter:
 
     def allocate(self, value: Value) -> Buffer:
         """Memory for a tile, at its own place for the whole kernel."""
-        kind = value.type
-        return Buffer(self._scratch(kind.elem, kind.shape), kind.elem, kind.shape, self.b.depth)
+        return self.room(value.type.elem, value.type.shape)
+
+    def room(self, elem: str, shape: tuple[int, ...]) -> Buffer:
+        """Memory for ``shape`` elements, at its own place for the whole kernel."""
+        return Buffer(self._scratch(elem, shape), elem, shape, self.b.depth)
 
     def _scratch(self, elem: str, shape: tuple[int, ...]) -> Val:
         pointer = integers.offset_pointer(self.b, self.scratch_base, constant(self.scratch, "i64"), "i8")
@@ -271,7 +274,7 @@ class KernelWriter:
         self._count_work(items, 1)
         for line in render(items):
             self.note(line)
-        NestWriter(self.e, self.target.vector_bytes).write(items)
+        NestWriter(self.e, self.target).write(items)
 
     def _place(self, entry: Pending) -> int:
         """Position in the program, by which roots are ordered."""
@@ -302,8 +305,7 @@ class KernelWriter:
         """Memory for one block of a load that is transposed."""
         columns = loop.body[0]
         assert isinstance(columns, Loop)
-        elem, shape = load.result.type.elem, (columns.lanes, columns.lanes)
-        return Buffer(self._scratch(elem, shape), elem, shape, self.b.depth)
+        return self.room(load.result.type.elem, (columns.lanes, columns.lanes))
 
     def note(self, line: str) -> None:
         """Adds a line to the printed loop form."""

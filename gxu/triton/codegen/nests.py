@@ -12,6 +12,7 @@ from ..lowering.walk import IGNORES_NAN, identity_of
 from . import atomics, dot, histogram, integers, memory, transposes
 from .assertions import device_assert
 from .evaluate import ZERO, Buffer, Evaluator, Index
+from .target import Target
 from .values import LLVM_TYPE, Val, constant
 
 _I32 = "i32"
@@ -24,9 +25,9 @@ _OPAQUE = {"tt.dot": dot.write, "tt.histogram": histogram.write}
 class NestWriter:
     """Writes the loop form of one segment."""
 
-    def __init__(self, evaluator: Evaluator, vector_bytes: int) -> None:
+    def __init__(self, evaluator: Evaluator, target: Target) -> None:
         self.e = evaluator
-        self.vector_bytes = vector_bytes
+        self.target = target
         self.b = evaluator.b
         self.position: dict[Axis, Val] = {}
 
@@ -49,7 +50,7 @@ class NestWriter:
             elif item.kind == "opaque":
                 output = item.outputs[0]
                 assert isinstance(output, Buffer)
-                _OPAQUE[item.op.name](self.e, item.op, output, self.vector_bytes)
+                _OPAQUE[item.op.name](self.e, item.op, output, self.target)
                 self.e.buffers[item.op.result] = output
             elif item.kind == "assert":
                 self._assert(item)

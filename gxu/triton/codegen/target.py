@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+import llvmlite
 import llvmlite.binding as llvm
 
 AVX512_BYTES = 64  # of a vector register, where the CPU has the F, BW, VL and DQ parts of AVX-512
@@ -19,8 +20,13 @@ class Target:
     features: str
     vector_bytes: int
 
+    def has(self, feature: str) -> bool:
+        """Whether the CPU has an LLVM feature, such as ``avx512bf16``."""
+        return f"+{feature}" in self.features.split(",")
+
     def identity(self) -> str:
-        return f"{self.triple}/{self.cpu}/{self.features}/llvm{'.'.join(map(str, llvm.llvm_version_info))}"
+        versions = f"llvm{'.'.join(map(str, llvm.llvm_version_info))}/llvmlite{llvmlite.__version__}"
+        return f"{self.triple}/{self.cpu}/{self.features}/{versions}"
 
 
 @functools.cache
