@@ -14,6 +14,8 @@ from typing import Any
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 
+from .image import check
+
 # One character a parameter, as gxu._C.launch reads them.
 _SIGNATURE = {
     "i1": "?",
@@ -138,6 +140,7 @@ class GXUUtils:
         """(module, function, registers, spills, largest block) of a kernel image; the handles are the runtime's."""
         from gxu import _C
 
+        check(kernel, name)
         module = _C.module_load_data(kernel, name)
         return module, _C.module_get_function(module, name), _REGISTERS, 0, _MAX_THREADS
 
