@@ -5,7 +5,7 @@
     python benchmarks/math_ulp.py --speed [NAME ...]     time for 2**20 elements beside torch on the CPU
 
 Each runs as a Triton kernel on gxu, and prints a row of a Markdown table for each function. References: for float32,
-float64 functions of torch or the C library (their own error is 2**-29 of a float32 unit); for float64, mpmath with 40
+float64 functions of torch or the C library (their own error is 2**-29 of a float32 unit); for float64, mpmath with 60
 digits. Errors are in units in the last place (ULP) of the exact result.
 """
 

@@ -206,7 +206,10 @@ def _erfc_f64(b: Builder, x: Val) -> Val:
     a = fabs(b, x)
     positive = mul(b, _exp_of_square(b, b.select(greater(b, a, 30.0), number(30.0, x), a), -1.0), _erfcx_positive(b, a))
     positive = b.select(greater(b, a, 27.3), number(0.0, x), positive)
-    return b.select(less(b, x, 0.0), sub(b, number(2.0, x), positive), positive)
+    result = b.select(less(b, x, 0.0), sub(b, number(2.0, x), positive), positive)
+    # Near 1 the product of two rounded factors is less exact than a difference.
+    near = fma(b, x, horner(b, mul(b, x, x), _ERF_F64), x)
+    return b.select(less(b, a, 0.5), sub(b, number(1.0, x), near), result)
 
 
 def _erf_f64(b: Builder, x: Val) -> Val:

@@ -214,7 +214,7 @@ def _sine(name: str, shift: int) -> Callable[[Builder, Val], Val]:
     """sin for ``shift`` 0, cos for 1."""
 
     def lower(b: Builder, x: Val) -> Val:
-        """At most 1.5 ULP."""
+        """At most 1.6 ULP."""
         quadrant, r = _quadrant(b, x)
         if shift:
             quadrant = b.binary("add", quadrant, constant(shift, quadrant.elem))
@@ -246,7 +246,7 @@ def _sine_of_pi(shift: int) -> Function:
     """sinpi for ``shift`` 0, cospi for 1: the reduction is exact, so there is no limit."""
 
     def lower(b: Builder, x: Val) -> Val:
-        """At most 1.5 ULP."""
+        """At most 1.6 ULP."""
         # Multiples of 2 do not count: the rest is small enough for an integer.
         whole = b.intrinsic("rint", mul(b, x, number(0.5, x)))
         x_in_turn = fma(b, whole, number(-2.0, x), x)
