@@ -1,9 +1,9 @@
-"""Derives the polynomials of gxu/triton/codegen/math_*.py: Remez exchange in 100 digits, coefficients rounded at the end.
+"""Derives the polynomials of gxu/triton/codegen/math_*.py: Remez exchange in 100 digits, rounded at the end.
 
     python benchmarks/math_coefficients.py [NAME ...]
 
-prints, for each polynomial, its interval, its largest error (with the rounded coefficients) and the coefficients, highest
-power first. Needs mpmath, which torch brings along.
+prints, for each polynomial, its interval, its largest error (with the rounded coefficients) and the coefficients,
+highest power first. Needs mpmath, which torch brings along.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _scaled_bessel(order: int) -> Function:
 FITS: dict[str, Fit] = {
     "EXP_F32": Fit(_EXP_REST, -_HALF_LN2, _HALF_LN2, 5, 32, lambda r: r**2 * mp.exp(-r)),
     "EXP_F64": Fit(_EXP_REST, -_HALF_LN2, _HALF_LN2, 9, 64, lambda r: r**2 * mp.exp(-r)),
-    "EXPM1_F64": Fit(_EXP_REST, -_HALF_LN2, _HALF_LN2, 10, 64, lambda r: abs(r)),
+    "EXPM1_F64": Fit(_EXP_REST, -_HALF_LN2, _HALF_LN2, 10, 64, abs),
     "LOG_F32": Fit(_LOG_REST, _LOG_LOW, _LOG_HIGH, 9, 32, lambda f: f**2),
     "LOG_F64": Fit(_ATANH_REST, 0, (_LOG_HIGH / (2 + _LOG_HIGH)) ** 2, 7, 64, lambda z: z),
     "SIN_F32": Fit(_SIN, 0, _QUARTER, 3, 32, lambda u: u),
