@@ -157,16 +157,13 @@ class GXUDriver(DriverBase):
 
     @staticmethod
     def is_active() -> bool:
-        """Yes, unless this machine has a GPU with a Triton driver of its own and gxu was not asked for."""
-        if os.environ.get("TRITON_DEFAULT_BACKEND") == "gxu":
-            return True
+        """Whether gxu was chosen by TRITON_DEFAULT_BACKEND, or nothing was and no other driver is active."""
+        chosen = os.environ.get("TRITON_DEFAULT_BACKEND")
+        if chosen:
+            return chosen == "gxu"
         from triton.backends import backends
 
-        return not any(
-            backend.driver.is_active()
-            for name, backend in backends.items()
-            if name != "gxu" and name in ("nvidia", "amd")
-        )
+        return not any(backend.driver.is_active() for name, backend in backends.items() if name != "gxu")
 
     def map_python_to_cpp_type(self, ty: str) -> str:
         raise NotImplementedError(f"gxu compiles no C++ launcher for a kernel, so type {ty!r} has no C++ name")
