@@ -42,10 +42,10 @@
  * next synchronising call on its device, from any thread, gives gxuErrorLaunchFailed with the kernel's name and the
  * assertion's text, after it has waited. Synchronising calls are gxuDeviceSynchronize, gxuStreamSynchronize,
  * gxuEventSynchronize and gxuMemcpyAsync with pageable host memory. The failure is reported once; when several kernels
- * failed, the first. The host engine executes later work as usual and remains usable after the report. A kernel that the
- * hardware stops (host engine: SIGSEGV, SIGBUS, SIGFPE, SIGILL) may have written anywhere: from then on kernels do not
- * run any more, and gxuMalloc, gxuLaunchKernel, gxuMemcpyAsync, gxuMemsetAsync and every synchronising call on the device
- * give gxuErrorLaunchFailed for as long as the process lives.
+ * failed, the first. The host engine executes later work as usual and remains usable after the report. A kernel that
+ * the hardware stops (host engine: SIGSEGV, SIGBUS, SIGFPE, SIGILL) may have written anywhere: from then on kernels do
+ * not run any more, and gxuMalloc, gxuLaunchKernel, gxuMemcpyAsync, gxuMemsetAsync and every synchronising call on the
+ * device give gxuErrorLaunchFailed for as long as the process lives.
  *
  * FORK. After gxuInit, a child made by fork() without exec gets gxuErrorForked from every function, except
  * gxuGetVersion and the functions about errors. A child forked before gxuInit may call it.
