@@ -8,7 +8,7 @@ import fnmatch
 from gxu.conformance.case import Case
 
 _ALIASES = "Triton's frontend carries two names of one value through a loop as one, so they cannot part in it"
-_FLOAT8E4B15 = "float8e4b15 is no type of any GPU, and its conversion is left to each backend: gxu has none"
+_FLOAT8E4B15 = "Triton leaves the conversion of float8e4b15 to a hook of each backend, and gxu has none yet"
 
 #: Patterns (as a shell's) of case names, and the reason.
 EXPECTED_FAILURES: dict[str, str] = {
