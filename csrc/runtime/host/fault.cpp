@@ -1,5 +1,6 @@
 #include "fault.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -7,7 +8,6 @@
 
 #include <atomic>
 #include <cerrno>
-#include <utility>
 
 #include "error.h"
 
@@ -20,8 +20,25 @@ struct Frame {
   Fault fault;
 };
 
-// Initial-exec: reading it in a signal handler must not allocate the thread's storage.
-__attribute__((tls_model("initial-exec"))) thread_local Frame* innermost = nullptr;
+// A pthread key: glibc reads one without allocating, so that a signal handler may. A thread_local would have to be of
+// the initial-exec model for that, and such a library cannot be loaded any more once others have used up the static TLS
+// block.
+class FrameOfThread {
+ public:
+  FrameOfThread() { pthread_key_create(&key_, nullptr); }
+  Frame* get() const { return static_cast<Frame*>(pthread_getspecific(key_)); }
+  void set(Frame* frame) { pthread_setspecific(key_, frame); }
+  Frame* exchange(Frame* frame) {
+    Frame* before = get();
+    set(frame);
+    return before;
+  }
+
+ private:
+  pthread_key_t key_ = 0;
+};
+
+FrameOfThread innermost;
 
 struct Handled {
   int signal;
@@ -72,15 +89,15 @@ void pass_on(int signal, siginfo_t* info, void* context) {
 }
 
 void on_fault(int signal, siginfo_t* info, void* context) {
-  Frame* frame = innermost;
+  Frame* frame = innermost.get();
   if (frame != nullptr && is_own_fault(*info)) {
-    innermost = nullptr;
+    innermost.set(nullptr);
     frame->fault = {signal, info->si_code > 0 && info->si_code != SI_KERNEL, info->si_addr};
     siglongjmp(frame->resume, 1);
   }
   if (is_request_to_stop(*info)) {
     if (frame == nullptr || frame->team != reinterpret_cast<uintptr_t>(info->si_value.sival_ptr)) return;  // it left
-    innermost = nullptr;
+    innermost.set(nullptr);
     siglongjmp(frame->resume, 1);
   }
   const int saved = errno;
@@ -141,9 +158,9 @@ Fault run_frame(void (*body)(void* argument), void* argument, uint64_t team) {
   frame.team = team;
   // The jump does not restore the mask: on_fault runs with the mask of the code that it interrupted.
   if (sigsetjmp(frame.resume, 0) == 0) {
-    innermost = &frame;
+    innermost.set(&frame);
     body(argument);
-    innermost = nullptr;
+    innermost.set(nullptr);
   }
   return frame.fault;
 }
@@ -152,7 +169,7 @@ Fault run_frame(void (*body)(void* argument), void* argument, uint64_t team) {
 
 Fault catch_faults(void (*body)(void* argument), void* argument) { return run_frame(body, argument, 0); }
 
-void leave_kernel() { siglongjmp(std::exchange(innermost, nullptr)->resume, 1); }
+void leave_kernel() { siglongjmp(innermost.exchange(nullptr)->resume, 1); }
 
 WaitingTeam::WaitingTeam()
     : number_([] {
@@ -184,8 +201,8 @@ void WaitingTeam::stop() {
   }
 }
 
-OutsideKernel::OutsideKernel() : frame_(std::exchange(innermost, nullptr)) {}
-OutsideKernel::~OutsideKernel() { innermost = static_cast<Frame*>(frame_); }
+OutsideKernel::OutsideKernel() : frame_(innermost.exchange(nullptr)) {}
+OutsideKernel::~OutsideKernel() { innermost.set(static_cast<Frame*>(frame_)); }
 
 std::string describe(const Fault& fault) {
   const char* name = find_handled(fault.signal)->name;
