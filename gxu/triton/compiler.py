@@ -100,7 +100,9 @@ class GXUBackend(BaseBackend):
         return metadata.num_warps, metadata.num_ctas, metadata.shared
 
     def get_codegen_implementation(self, options: GXUOptions) -> dict[str, Any]:
-        return {"convert_custom_types": None, "min_dot_size": lambda lhs, rhs: (1, 1, 1)}
+        from .float8e4b15 import convert_custom_types
+
+        return {"convert_custom_types": convert_custom_types, "min_dot_size": lambda lhs, rhs: (1, 1, 1)}
 
     def get_module_map(self) -> dict[str, ModuleType]:
         from . import libdevice

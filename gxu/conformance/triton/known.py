@@ -8,13 +8,11 @@ import fnmatch
 from gxu.conformance.case import Case
 
 _ALIASES = "Triton's frontend carries two names of one value through a loop as one, so they cannot part in it"
-_FLOAT8E4B15 = "Triton leaves the conversion of float8e4b15 to a hook of each backend, and gxu has none yet"
 
 #: Patterns (as a shell's) of case names, and the reason.
 EXPECTED_FAILURES: dict[str, str] = {
     "for * two names of one value n=13 *": _ALIASES,
     "for * two names of one value n=64 *": _ALIASES,
-    "cast_float8e4b15 *": _FLOAT8E4B15,
 }
 
 
