@@ -20,8 +20,10 @@ MODULES = (
     "reductions",
     "shapes",
     "dots",
+    "scaled",
     "control",
     "random",
+    "printing",
 )
 
 
