@@ -16,6 +16,9 @@ from .values import LLVM_TYPE, Val, constant
 
 if TYPE_CHECKING:
     from .sanitizer import Sanitizer
+    from .streams import Streams
+
+_ALONE_OFFSET = 32  # of `alone` in gxuHostServices (csrc/runtime/host/gxu_host_kernel.h)
 
 
 class Level:
@@ -78,6 +81,7 @@ class Builder:
         self.lanes = 1
         self.scales_floats = False  # whether the CPU multiplies a vector by powers of two in one instruction
         self.sanitizer: Sanitizer | None = None  # where the kernel's accesses are checked
+        self.streams: Streams | None = None  # where stores may go past the caches
         self.source = SourceLines()
         self._names = 0
 

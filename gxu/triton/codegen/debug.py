@@ -6,11 +6,13 @@ import os
 
 from ..ir.module import Location
 
+NONTEMPORAL = 6  # the metadata node that marks stores past the caches
+
 
 class SourceLines:
     """Hands out ``!dbg`` references for one function, and in the end the metadata that they refer to."""
 
-    _SUBPROGRAM, _FIRST = 0, 6  # numbers of the metadata nodes: the subprogram, and the first free one
+    _SUBPROGRAM, _FIRST = 0, NONTEMPORAL + 1  # numbers of the metadata nodes: the subprogram, and the first free one
 
     def __init__(self) -> None:
         self.suffix = ""  # what an instruction that is written now ends with
@@ -47,8 +49,9 @@ class SourceLines:
     def metadata(self, name: str, location: Location) -> list[str]:
         """The module's metadata for the function ``name`` that starts at ``location``. Only the lines are described:
         nothing of it reaches the image but the table of lines."""
+        marks = "!{i32 1}"
         if not self._nodes:
-            return []
+            return [f"!{NONTEMPORAL} = {marks}"]
         nodes = [
             f'distinct !DISubprogram(name: "{name}", scope: !2, file: !2, line: {location.line}, type: !3, '
             f"scopeLine: {location.line}, spFlags: DISPFlagDefinition | DISPFlagOptimized, unit: !1)",
@@ -58,6 +61,7 @@ class SourceLines:
             "!DISubroutineType(types: !4)",
             "!{}",
             '!{i32 2, !"Debug Info Version", i32 3}',
+            marks,
             *self._nodes,
         ]
         numbered = [f"!{number} = {node}" for number, node in enumerate(nodes)]

@@ -29,6 +29,7 @@ from .nests import NestWriter
 from .printing import device_print
 from .sanitizer import Sanitizer
 from .target import AVX512_BYTES, Target
+from .streams import Streams
 from .values import Val, constant
 
 # Hints to a GPU's scheduler, and promises to its optimiser: nothing to do in a program that runs on one thread.
@@ -104,6 +105,7 @@ class KernelWriter:
         begin, end = Val("i64", "%begin", 0, nonneg=True), Val("i64", "%end", 0)
         with b.loop("i64", begin, end, constant(1, "i64"), self._coordinates(begin)) as programs:
             self.coordinates = programs.carried
+        b.streams = Streams(b, self.function, self.target, self.grid)
             for coordinate in self.coordinates:
                 coordinate.nonneg = True
             programs.next = self._next_coordinates()
@@ -115,6 +117,7 @@ class KernelWriter:
         return Kernel(
             self.function.name,
             self._module(sizes),
+        b.streams.fence()
             "\n".join(self.form) + "\n",
             sizes,
             self._scratch_bytes(),

@@ -151,7 +151,13 @@ def store(b: Builder, pointer: Val, value: Val, elem: str, mask: Val | None, op:
     if pointer.base is not None and pointer.stride == align:
         base = b.scalar(pointer.base)
         if mask is None:
-            b.line(f"store {vector} {b.wide(value)}, ptr {base}, align {align}", b.depth)
+            text = f"store {vector} {b.wide(value)}, ptr {base}"
+            streamed = b.streams.mask(op, lanes * align) if b.streams is not None and op is not None else None
+            if streamed is None:
+                b.line(f"{text}, align {align}", b.depth)
+            else:
+                assert b.streams is not None
+                b.streams.store(text, base, align, streamed)
             return
         function = f"llvm.masked.store.v{lanes}{_suffix(kind)}.p0"
         b.declare(function, "void", [vector, "ptr", f"<{lanes} x i1>"])

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 
 import llvmlite
 import llvmlite.binding as llvm
 
+# Of the last cache, where the system does not say.
+_USUAL_CACHE_BYTES = 32 << 20
 AVX512_BYTES = 64  # of a vector register, where the CPU has the F, BW, VL and DQ parts of AVX-512
 
 
 @dataclass(frozen=True)
 class Target:
-    """``features`` is LLVM's feature string of the machine."""
+    """``features`` is LLVM's feature string of the machine, ``cache_bytes`` the size of its last cache."""
 
     triple: str
     cpu: str
     features: str
     vector_bytes: int
+    cache_bytes: int = _USUAL_CACHE_BYTES
+
+    @property
+    def stores_past_caches(self) -> bool:
+        """Whether whole vectors can be stored without reading their cache lines, and a fence orders such stores."""
+        return self.triple.startswith("x86_64")
 
     def has(self, feature: str) -> bool:
         """Whether the CPU has an LLVM feature, such as ``avx512bf16``."""
@@ -26,7 +35,7 @@ class Target:
 
     def identity(self) -> str:
         versions = f"llvm{'.'.join(map(str, llvm.llvm_version_info))}/llvmlite{llvmlite.__version__}"
-        return f"{self.triple}/{self.cpu}/{self.features}/{versions}"
+        return f"{self.triple}/{self.cpu}/{self.features}/{self.cache_bytes}/{versions}"
 
 
 @functools.cache
@@ -45,4 +54,11 @@ def host_target() -> Target:
         llvm.get_host_cpu_name(),
         features.flatten(),
         vector_bytes,
+        _cache_bytes(),
     )
+
+
+def _cache_bytes() -> int:
+    """Bytes of the last cache that the system knows of."""
+    names = [name for name in ("SC_LEVEL3_CACHE_SIZE", "SC_LEVEL2_CACHE_SIZE") if name in os.sysconf_names]
+    return next((size for name in names if (size := os.sysconf(name)) > 0), _USUAL_CACHE_BYTES)
