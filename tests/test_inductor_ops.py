@@ -173,16 +173,6 @@ def test_convolution() -> None:
     check(lambda x, w: F.relu(F.conv2d(x, w, padding=1)), x, w)
 
 
-@pytest.mark.parametrize("shape", [(37, 129), (300_000, 1)])
-def test_scans_use_the_library(shape: tuple[int, int]) -> None:
-    check(lambda x: x.cumsum(0) * 2, torch.rand(shape) - 0.5)
-    check(lambda x: x.cumsum(1) * 2, torch.rand(shape) - 0.5)
-
-
-def test_bucketize_uses_the_library() -> None:
-    check(lambda x, b: torch.bucketize(x, b) + 1, torch.randn(1000), torch.linspace(-1, 1, 17))
-
-
 def test_masked_scatter() -> None:
     check(lambda x, m, s: x.masked_scatter(m, s) * 2, torch.randn(100), torch.rand(100) > 0.5, torch.randn(100))
 

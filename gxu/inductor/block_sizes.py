@@ -162,6 +162,16 @@ def reduction(numels: Mapping[str, int], limits: DeviceLimits, contiguous: bool)
     return blocks
 
 
+def split_scan(numels: Mapping[str, int], limits: DeviceLimits, min_rblock: int) -> dict[str, int]:
+    """Blocks of a scan of whole rows by several programs: one row, and at least `min_rblock` of it, a program.
+
+    The kernel has room for the sums of pieces of `min_rblock` elements, so none may be smaller.
+    """
+    pieces = max(1, limits.max_grid_size // numels["x"])
+    block = split_evenly(numels["r0_"], pieces, MAX_BLOCK["R0_"])
+    return {"XBLOCK": 1, "R0_BLOCK": max(block, min_rblock, limits.min_elements_per_program)}
+
+
 def fits_persistent(reduction_numel: int, limits: DeviceLimits) -> bool:
     """Whether a row of so many elements is kept, not read again: two fp32 copies of it in half of the L2 cache."""
     return next_power_of_2(reduction_numel) * 4 * 2 <= max(limits.L2_cache_size, 512 * 1024) // 2

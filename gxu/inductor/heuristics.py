@@ -136,6 +136,25 @@ def persistent_reduction(
     )
 
 
+def split_scan(
+    size_hints: dict[str, int],
+    reduction_hint: Any = False,
+    triton_meta: dict[str, Any] | None = None,
+    filename: str | None = None,
+    inductor_meta: dict[str, Any] | None = None,
+) -> Any:
+    """Scans of few long rows, each cut into pieces for several programs."""
+    assert triton_meta is not None
+    inductor_meta = {} if inductor_meta is None else inductor_meta
+    limits = _limits(inductor_meta)
+    if limits is None:
+        return upstream.split_scan(size_hints, reduction_hint, triton_meta, filename, inductor_meta)
+    if inductor_meta.get("no_x_dim"):
+        size_hints["x"] = 1
+    blocks = block_sizes.split_scan(_numels(size_hints, inductor_meta), limits, inductor_meta["min_split_scan_rblock"])
+    return _autotune(blocks, limits, size_hints, HeuristicType.SPLIT_SCAN, triton_meta, inductor_meta, filename)
+
+
 def foreach(
     triton_meta: dict[str, Any], filename: str | None = None, inductor_meta: dict[str, Any] | None = None
 ) -> Decorator:
@@ -155,4 +174,4 @@ def foreach(
     )
 
 
-__all__ = ["foreach", "persistent_reduction", "pointwise", "reduction"]
+__all__ = ["foreach", "persistent_reduction", "pointwise", "reduction", "split_scan"]

@@ -7,7 +7,9 @@ from typing import Any
 
 import sympy
 from torch._inductor.codegen.common import BackendFeature
+from torch._inductor.codegen.simd_kernel_features import SIMDKernelFeatures
 from torch._inductor.codegen.triton import TritonKernel, TritonScheduling
+from torch._inductor.codegen.triton_split_scan import TritonSplitScanKernel
 from torch._inductor.virtualized import V
 
 from gxu.inductor import block_sizes, choices
@@ -57,14 +59,26 @@ class GXUTritonKernel(TritonKernel):
         return False
 
 
+class GXUSplitScanKernel(TritonSplitScanKernel, GXUTritonKernel):
+    """A scan whose row is cut among programs that wait for each other's sums.
+
+    The Triton backend starts the programs of such a kernel in order, so that they wait for earlier ones only.
+    """
+
+
 class GXUTritonScheduling(TritonScheduling):
     """Schedules and generates `GXUTritonKernel`s."""
 
     kernel_type: type[Any] = GXUTritonKernel
-    # What the Triton backend does not compile yet (tt.scan, sorting networks, scf.while) is left to the operator.
-    # Before SCAN returns, split scans need a kernel of their own: upstream's has programs wait for each other.
-    backend_features = TritonScheduling.backend_features - {
-        BackendFeature.BUCKETIZE,
-        BackendFeature.SCAN,
-        BackendFeature.SORT,
-    }
+    # Inductor's sorting network for Triton compiles in 16 s for 256 elements and serves 512 at most: the operator is
+    # the better choice.
+    backend_features = TritonScheduling.backend_features - {BackendFeature.SORT}
+
+    def create_kernel_choices(
+        self, kernel_features: SIMDKernelFeatures, kernel_args: list[Any], kernel_kwargs: dict[str, Any]
+    ) -> list[TritonKernel]:
+        if not any(node.is_split_scan() for node in kernel_features.scheduler_nodes()):
+            return super().create_kernel_choices(kernel_features, kernel_args, kernel_kwargs)
+        kernel_kwargs["override_cooperative_reduction"] = False
+        kernel_kwargs = V.choices.triton_kernel_kwargs(GXUSplitScanKernel, kernel_features, kernel_args, kernel_kwargs)
+        return [GXUSplitScanKernel(*kernel_args, **kernel_kwargs)]
