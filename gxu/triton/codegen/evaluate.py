@@ -47,7 +47,9 @@ class Facts:
         default_factory=dict
     )  # -> depth of the loop that ensures it
     lane_mask: Val | None = None
-    unwrapped: set[Op] = field(default_factory=set)  # divisions that do not wrap within the piece being written
+    # Divisions that do not wrap within the piece being written, with the dividend that the piece starts with (None
+    # where there are several).
+    unwrapped: dict[Op, Val | None] = field(default_factory=dict)
 
 
 class Evaluator:
@@ -146,7 +148,8 @@ class Evaluator:
             raise UnsupportedError.at(f"operation {op.name}", op.location)
         args = [self.at(operand, index) for operand in op.operands]
         if op in self.facts.unwrapped:
-            return integers.divide(self.b, DIVISION_OPCODES[op.name], args[0], args[1], wraps=False)
+            first = self.facts.unwrapped[op]
+            return integers.divide_unwrapped(self.b, DIVISION_OPCODES[op.name], args[0], args[1], first)
         return lowering(self.b, op, args)
 
     def elementwise(self, op: Op, args: list[Val]) -> Val:

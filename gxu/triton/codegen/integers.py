@@ -142,11 +142,11 @@ def shl(b: Builder, x: Val, y: Val) -> Val:
     return b.binary("shl", x, y)
 
 
-def divide(b: Builder, opcode: str, x: Val, y: Val, *, wraps: bool = True) -> Val:
+def divide(b: Builder, opcode: str, x: Val, y: Val) -> Val:
     """``sdiv``, ``udiv``, ``srem`` or ``urem``.
 
     Where x cannot be negative and its lanes stay between two multiples of a constant divisor, the quotient is one
-    scalar and the remainder a progression. ``wraps`` False promises it for the lanes that count.
+    scalar and the remainder a progression.
     """
     remainder = opcode.endswith("rem")
     divisor = y.const
@@ -160,7 +160,7 @@ def divide(b: Builder, opcode: str, x: Val, y: Val, *, wraps: bool = True) -> Va
         span = (x.lanes - 1) * x.stride
         # Lanes base .. base + span lie between two multiples of `divisor` when a block that holds them divides it.
         block = 1 << span.bit_length()
-        if not wraps or stays_between(x.base, divisor, block):
+        if stays_between(x.base, divisor, block):
             inner = divide(b, opcode, x.base, y)
             return progression(b, inner, x.stride) if remainder else inner
     if not positive:
@@ -175,6 +175,16 @@ def divide(b: Builder, opcode: str, x: Val, y: Val, *, wraps: bool = True) -> Va
     if remainder:
         return _ranged(result, x.nonneg, divisor - 1)
     return _ranged(result, x.nonneg, None if x.bound is None else x.bound // divisor)
+
+
+def divide_unwrapped(b: Builder, opcode: str, x: Val, y: Val, first: Val | None) -> Val:
+    """As :func:`divide`, for lanes that have one quotient as far as they count; ``first``, if given, has the same."""
+    if x.base is None:
+        return divide(b, opcode, x, y)
+    result = divide(b, opcode, x.base if first is None else first, y)
+    if opcode.endswith("div"):
+        return result
+    return progression(b, result, x.stride) if first is None else add(b, result, sub(b, x, first))
 
 
 def stays_between(base: Val, divisor: int, block: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..analysis.effects import same_memory
 from ..errors import UnsupportedError
-from ..ir.module import Op
+from ..ir.module import Op, Value
 from ..lowering.loops import FOLDS, Atom, Axis, Dim, Loop, Root, Wrap
 from ..lowering.walk import IGNORES_NAN, identity_of
 from . import atomics, dot, histogram, integers, memory, transposes
@@ -276,7 +276,10 @@ class NestWriter:
         found = []
         for wrap in loop.wraps:
             start = self.e.at(wrap.op.operands[0], self.index(wrap.dims))
-            if start.lanes == 1 and start.nonneg and not integers.stays_between(start, wrap.period, loop.lanes):
+            fits = False
+            if isinstance(wrap.period, int):
+                fits = not start.nonneg or integers.stays_between(start, wrap.period, loop.lanes)
+            if start.lanes == 1 and not fits:
                 found.append((wrap, start))
         return found
 
@@ -285,27 +288,36 @@ class NestWriter:
         b = self.b
         with b.loop(_I32, ZERO, trip, constant(1, _I32), state) as pieces:
             end = trip
-            seen: set[tuple[int, int]] = set()
+            seen: set[tuple[int, int | Value]] = set()
+            firsts: dict[Op, Val | None] = {}
             for wrap, start in wraps:
+                first = integers.add(b, start, integers.extend(b, pieces.iv, start.elem, signed=True))
+                firsts[wrap.op] = None if wrap.op in firsts else first
                 if (start.uid, wrap.period) in seen:
                     continue
                 seen.add((start.uid, wrap.period))
-                position = pieces.iv
-                if start.elem == "i64":
-                    position = integers.extend(b, position, "i64", signed=True)
-                period = constant(wrap.period, start.elem)
-                reached = integers.divide(b, "urem", integers.add(b, start, position), period)
-                room = integers.sub(b, period, reached)
-                if start.elem == "i64":
-                    room = integers.truncate(b, room, _I32)
-                border = integers.add(b, pieces.iv, room)
-                end = b.select(b.compare("icmp slt", border, end), border, end)
-            saved = set(self.e.facts.unwrapped)
-            self.e.facts.unwrapped |= {wrap.op for wrap, _ in wraps}
+                left = integers.extend(b, integers.sub(b, end, pieces.iv), start.elem, signed=True)
+                room = self._until_wrap(wrap, first)
+                room = b.select(b.compare("icmp slt", room, left), room, left)
+                end = integers.add(b, pieces.iv, integers.truncate(b, room, _I32))
+            saved = dict(self.e.facts.unwrapped)
+            self.e.facts.unwrapped |= firsts
             pieces.next = self._vectors(loop, pieces.iv, end, pieces.carried)
             self.e.facts.unwrapped = saved
             pieces.following = end
         return pieces.results
+
+    def _until_wrap(self, wrap: Wrap, first: Val) -> Val:
+        """How many indices from ``first`` on have one quotient: one where signs matter, or nothing divides."""
+        if isinstance(wrap.period, int):
+            period = constant(wrap.period, first.elem)
+        else:
+            zero, divisor = constant(0, first.elem), self.e.scalars[wrap.period]
+            plain = self.b.binary(
+                "and", self.b.compare("icmp sge", first, zero), self.b.compare("icmp sgt", divisor, zero)
+            )
+            period = self.b.select(plain, divisor, constant(1, first.elem))
+        return integers.sub(self.b, period, self.b.binary("urem", first, period))
 
     # -- reductions ---------------------------------------------------------------------------------------------------
 

@@ -295,9 +295,11 @@ def _cut_at_wraps(loop: Loop, roots: list[Root]) -> None:
         return
     for root in roots:
         for wrap in root.wraps:
-            if wrap.axis.find() is loop.axis and _SHORTEST_PIECE <= wrap.period < loop.axis.size:
+            worth_it = not isinstance(wrap.period, int) or _SHORTEST_PIECE <= wrap.period < loop.axis.size
+            if wrap.axis.find() is loop.axis and worth_it:
                 dims = tuple(d.find() if isinstance(d, Axis) else d for d in wrap.dims)
                 loop.wraps.append(Wrap(wrap.op, dims, loop.axis, wrap.period))
-    if loop.wraps:
-        shortest = min(w.period for w in loop.wraps)
+    periods = [w.period for w in loop.wraps if isinstance(w.period, int)]
+    if periods:
+        shortest = min(periods)
         loop.lanes = min(loop.lanes, 1 << (shortest.bit_length() - 1))

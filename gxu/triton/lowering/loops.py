@@ -64,14 +64,14 @@ class Atom:
 
 @dataclass(frozen=True, slots=True)
 class Wrap:
-    """A division or remainder by a constant of an index that grows by one along ``axis``: it changes course every
-    ``period``.
+    """A division or remainder by a constant or a scalar of an index that grows by one along ``axis``: it changes
+    course every ``period``.
     """
 
     op: Op
     dims: tuple[Dim, ...]
     axis: Axis
-    period: int
+    period: int | Value
 
 
 @dataclass(eq=False, slots=True)
@@ -191,7 +191,8 @@ def render(items: list[Loop | Root], indent: int = 0) -> list[str]:
             continue
         cut = "".join(f" while {atom.value.name}" for atom in item.clamps)
         kind = f"vector {item.lanes}" if item.lanes > 1 else "for"
-        periods = ", ".join(str(p) for p in sorted({w.period for w in item.wraps}))
+        names = dict.fromkeys(w.period if isinstance(w.period, int) else w.period.name for w in item.wraps)
+        periods = ", ".join(str(name) for name in names)
         pieces = f" in pieces of {periods}" if periods else ""
         if item.transposed:
             kind = f"blocks that transpose {', '.join(load.result.name for load, _ in item.transposed)} in"

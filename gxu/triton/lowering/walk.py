@@ -119,6 +119,8 @@ class Walker:
                 continue
             if op is None or op.name in ROOT_RESULTS or op.regions or (not top and self.in_memory(value)):
                 root.inputs.setdefault(value, []).append(dims)
+                if value in self.strides.same_as:  # moves along with a scalar: computed from its first value
+                    stack.append((self.strides.same_as[value], dims, False))
                 continue
             if op.name in VIEWS:
                 stack.append((op.operands[0], view_dims(op, dims), False))
@@ -152,8 +154,11 @@ class Walker:
         return Access(op, pointer.type.pointee, found)  # type: ignore[arg-type]
 
     def _wrap(self, root: Root, op: Op, dims: Dims) -> None:
-        period = constant_of(op.operands[1])
-        if not isinstance(period, int) or period <= 1:
+        divisor = op.operands[1]
+        period: int | float | Value | None = constant_of(divisor)
+        if period is None and divisor.op is not None and divisor.op.name == "tt.splat":
+            period = divisor.op.operands[0]
+        if isinstance(period, float) or period is None or (isinstance(period, int) and period <= 1):
             return
         for dim, stride in zip(dims, self.strides.of(op.operands[0]), strict=True):
             if isinstance(dim, Axis) and stride == 1:
