@@ -190,6 +190,28 @@ KERNEL(never_comes) {
   }
 }
 
+/* out[0] += 1 for each program, out[1] += 1 for each call that is alone: plainly where the engine says so. One thread
+   that is alone is said to be faster than three, and not to be faster than any team. */
+GXU_HOST_KERNEL(add_atomically, GXU_HOST_KERNEL_ATOMICS | GXU_HOST_KERNEL_ALONE(3), 0, 0, 8)
+KERNEL(add_atomically) {
+  UNUSED;
+  int32_t* out = pointer(params[0]);
+  const int alone = services->struct_size >= sizeof(gxuHostServices) && services->alone != 0;
+  for (int64_t p = begin; p < end; ++p) {
+    if (alone) {
+      out[0] += 1;
+    } else {
+      __atomic_fetch_add(out, 1, __ATOMIC_RELAXED);
+    }
+  }
+  if (alone) out[1] += 1;
+}
+GXU_HOST_KERNEL(add_together, GXU_HOST_KERNEL_ATOMICS, 0, 0, 8)
+KERNEL(add_together) { add_atomically(params, grid, begin, end, scratch, services); }
+/* Waits for its own programs: never alone. */
+GXU_HOST_KERNEL(add_in_order, GXU_HOST_KERNEL_ATOMICS | GXU_HOST_KERNEL_ORDERED | GXU_HOST_KERNEL_ALONE(255), 0, 0, 8)
+KERNEL(add_in_order) { add_atomically(params, grid, begin, end, scratch, services); }
+
 /* Kernels that must be refused. */
 KERNEL(no_info) { UNUSED; }
 

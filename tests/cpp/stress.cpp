@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kThreads = 8;
 constexpr int kElements = 33;
+constexpr int kPrograms = 777;
 
 #define CHECK(call)                                                                                                   \
   do {                                                                                                                \
@@ -39,6 +40,8 @@ struct Shared {
   gxuModule_t module;
   gxuFunction_t count;
   gxuFunction_t assert_at;
+  std::array<gxuFunction_t, 3> adds;  // alone where they may be, together, and in order
+  int* total;                         // what they all add to, and how many of their calls were alone
   std::array<gxuStream_t, 2> streams;
   std::atomic<int> host_calls{0};
   std::atomic<int> failures_seen{0};
@@ -127,6 +130,18 @@ void replay(Shared& shared) {
   CHECK(gxuStreamDestroy(stream));
 }
 
+// Kernels with atomics on streams of their own, which meet at one address.
+void add(Shared& shared) {
+  gxuStream_t stream;
+  CHECK(gxuStreamCreate(&stream, gxuStreamNonBlocking, 0));
+  for (int i = 0; i < shared.rounds; ++i) {
+    launch(shared.adds[static_cast<size_t>(i % 3)], kPrograms, stream, shared.total);
+    if (i % 17 == 0) synchronize(shared, stream);
+  }
+  synchronize(shared, stream);
+  CHECK(gxuStreamDestroy(stream));
+}
+
 // Allocations of changing sizes, launches that nobody waits for, and now and then a failing kernel.
 void churn(Shared& shared, int thread) {
   for (int i = 0; i < shared.rounds; ++i) {
@@ -162,6 +177,12 @@ int main(int argc, char** argv) {
   CHECK(gxuModuleLoad(&shared.module, argv[1]));
   CHECK(gxuModuleGetFunction(&shared.count, shared.module, "count"));
   CHECK(gxuModuleGetFunction(&shared.assert_at, shared.module, "assert_at"));
+  const char* adds[] = {"add_atomically", "add_together", "add_in_order"};
+  for (size_t i = 0; i < 3; ++i) CHECK(gxuModuleGetFunction(&shared.adds[i], shared.module, adds[i]));
+  void* total;
+  CHECK(gxuMallocHost(&total, 2 * sizeof(int)));
+  shared.total = static_cast<int*>(total);
+  shared.total[0] = shared.total[1] = 0;
   for (gxuStream_t& stream : shared.streams) CHECK(gxuStreamCreate(&stream, gxuStreamNonBlocking, 0));
 
   std::vector<std::thread> threads;
@@ -169,16 +190,21 @@ int main(int argc, char** argv) {
     threads.emplace_back([&shared, thread] {
       hop(shared, thread);
       replay(shared);
+      add(shared);
       churn(shared, thread);
     });
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT(shared.host_calls.load() == kThreads * shared.rounds);
 
+  EXPECT(shared.total[0] == kThreads * shared.rounds * kPrograms);
+  EXPECT(shared.total[1] <= kThreads * shared.rounds);
+
   // The last failure may still wait for someone to hear of it; after that the device is well again.
   (void)gxuDeviceSynchronize();
   CHECK(gxuDeviceSynchronize());
   for (gxuStream_t stream : shared.streams) CHECK(gxuStreamDestroy(stream));
+  CHECK(gxuFreeHost(total));
   CHECK(gxuModuleUnload(shared.module));
   size_t free_bytes, total_bytes;
   CHECK(gxuMemGetInfo(&free_bytes, &total_bytes));

@@ -187,6 +187,21 @@ for _ in range(20 if {kind} else 1):
         assert line.startswith(f"{abi.LAUNCH_FAILED} kernel 'never_comes' failed: {message}")
 
 
+@pytest.mark.parametrize(("threads", "alone"), [(1, [1, 1]), (3, [1, 0]), (4, [0, 0])])
+def test_kernels_are_alone_where_a_team_would_be_slower(
+    run_python: Callable, library: Path, image: Path, threads: int, alone: list[int]
+) -> None:
+    body = f"""
+module = runtime.made("gxuModuleLoad", {str(image)!r}.encode())
+for kernel in ("add_atomically", "add_together"):
+    out = runtime.upload(bytes(8))
+    runtime.launch(runtime.function(module, kernel), (5000, 1, 1), (ctypes.c_void_p(out),), None)
+    print(*memoryview(runtime.download(out, 8, None)).cast("i"))
+"""
+    lines = run_script(run_python, library, body, {"OMP_NUM_THREADS": str(threads)}).splitlines()
+    assert lines == [f"5000 {one}" for one in alone]
+
+
 def test_closing_the_library_leaves_its_threads_alive(run_python: Callable, library: Path) -> None:
     body = """
 import _ctypes

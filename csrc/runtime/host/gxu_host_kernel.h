@@ -26,8 +26,16 @@ extern "C" {
 enum {
   /* Programs wait for one another: they are handed out one at a time, in order of their number, so that a program
      that waits for a lower number always sees it finish. When one fails, all of them are stopped where they are. */
-  GXU_HOST_KERNEL_ORDERED = 1
+  GXU_HOST_KERNEL_ORDERED = 1,
+  /* The kernel does atomic operations on the device's memory: see `alone` in gxuHostServices. Kernels without this flag
+     are not kept from running beside one that is alone. */
+  GXU_HOST_KERNEL_ATOMICS = 2,
+  /* With GXU_HOST_KERNEL_ATOMICS, GXU_HOST_KERNEL_ALONE(n) for n from 0 to 255: one thread that is alone is faster
+     than a team of up to n threads, because locked instructions are most of the kernel's time. */
+  GXU_HOST_KERNEL_ALONE_SHIFT = 8,
+  GXU_HOST_KERNEL_ALONE_MASK = 0xff << GXU_HOST_KERNEL_ALONE_SHIFT
 };
+#define GXU_HOST_KERNEL_ALONE(threads) ((threads) << GXU_HOST_KERNEL_ALONE_SHIFT)
 
 /* The grid of the launch, in programs. */
 typedef struct gxuHostGrid {
@@ -65,6 +73,9 @@ typedef struct gxuHostServices {
      becomes the device's failure, as that of assert_fail. Does nothing unless the engine runs with GXU_SANITIZE=1. */
   void (*check_accesses)(const gxuHostAccess* access, int64_t program, const void* origin, const uint64_t* addresses,
                          uint8_t* wanted);
+  /* For kernels with GXU_HOST_KERNEL_ATOMICS: whether this call is the only one that runs of all kernels with that flag
+     in the process. Then an atomic operation need not be atomic, except against other threads of the host. */
+  uint32_t alone;
 } gxuHostServices;
 
 /*
@@ -79,7 +90,7 @@ typedef void (*gxuHostKernel)(const uint64_t* params, const gxuHostGrid* grid, i
 
 typedef struct gxuHostKernelInfo {
   uint32_t version;          /* GXU_HOST_KERNEL_VERSION */
-  uint32_t flags;            /* GXU_HOST_KERNEL_ORDERED or 0 */
+  uint32_t flags;            /* GXU_HOST_KERNEL_ORDERED, ...; 0: none */
   uint64_t scratch_bytes;    /* per thread; at most 4 GiB */
   uint64_t work_per_program; /* estimate, in scalar operations; 0: unknown. Small launches stay on one thread. */
   uint32_t num_params;       /* at most 4096 */

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "api.h"
+#include "atomics.h"
 #include "device.h"
 #include "fault.h"
 #include "memory_check.h"
@@ -33,7 +34,8 @@ constexpr uint64_t kMaxPrograms = uint64_t{1} << 62;
 struct RunningKernel {
   const KernelLaunch& launch;
   Device& device;
-  WaitingTeam* team;                         // of a kernel whose programs wait for one another
+  WaitingTeam* team;  // of a kernel whose programs wait for one another
+  const gxuHostServices* services;
   mutable std::atomic<bool> stopped{false};  // no more programs of it run
 };
 
@@ -79,7 +81,8 @@ void check_accesses(const gxuHostAccess* access, int64_t program, const void* or
   }
 }
 
-constexpr gxuHostServices kServices = {sizeof(gxuHostServices), assert_fail, print_line, check_accesses};
+constexpr gxuHostServices kServices = {sizeof(gxuHostServices), assert_fail, print_line, check_accesses, 0};
+constexpr gxuHostServices kServicesAlone = {sizeof(gxuHostServices), assert_fail, print_line, check_accesses, 1};
 
 void record_fault(const RunningKernel& running, const Fault& fault) {
   running.device.record_fault(
@@ -98,7 +101,7 @@ void run_pieces(const RunningKernel& running, NextPiece next_piece) {
     running_kernel = &running;
     auto run = [&] {
       for (int64_t begin, end; !running.stopped.load(std::memory_order_relaxed) && next_piece(begin, end);) {
-        function.entry(launch.params.data(), &launch.grid, begin, end, scratch, &kServices);
+        function.entry(launch.params.data(), &launch.grid, begin, end, scratch, running.services);
       }
     };
     auto call = [](void* body) { (*static_cast<decltype(run)*>(body))(); };
@@ -124,17 +127,27 @@ bool runs_on_one_thread(const KernelLaunch& launch, int threads) {
          (work != 0 && static_cast<uint64_t>(launch.programs) <= (kSerialWork - 1) / work);
 }
 
+// Whether one thread that is alone with its atomics is at least as fast as the team.
+bool is_fastest_alone(const KernelLaunch& launch, int threads) {
+  const uint32_t flags = launch.function->flags & GXU_HOST_KERNEL_ALONE_MASK;
+  return threads <= static_cast<int>(flags >> GXU_HOST_KERNEL_ALONE_SHIFT);
+}
+
 }  // namespace
 
 void run_kernel(const KernelLaunch& launch, Device& device) {
   if (device.has_faulted()) return;
-  const bool ordered = (launch.function->flags & GXU_HOST_KERNEL_ORDERED) != 0;
-  std::optional<WaitingTeam> team;
-  if (ordered) team.emplace();
-  const RunningKernel running{launch, device, ordered ? &*team : nullptr};
+  const uint32_t flags = launch.function->flags;
+  const bool ordered = (flags & GXU_HOST_KERNEL_ORDERED) != 0;
   const int64_t programs = launch.programs;
   const int threads = team_size();
-  if (runs_on_one_thread(launch, threads)) {
+  const bool one_thread = runs_on_one_thread(launch, threads);
+  const AtomicsTurn turn((flags & GXU_HOST_KERNEL_ATOMICS) != 0,
+                         !ordered && (one_thread || is_fastest_alone(launch, threads)));
+  std::optional<WaitingTeam> team;
+  if (ordered) team.emplace();
+  const RunningKernel running{launch, device, ordered ? &*team : nullptr, turn.alone() ? &kServicesAlone : &kServices};
+  if (one_thread || turn.alone()) {
     bool taken = false;
     run_pieces(running, [&](int64_t& begin, int64_t& end) {
       begin = 0;

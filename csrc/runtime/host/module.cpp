@@ -17,6 +17,7 @@ namespace {
 constexpr uint64_t kMaxScratchBytes = uint64_t{4} << 30;
 // CUDA allows 4 KiB of parameters before version 12.1 and 32,764 bytes after.
 constexpr uint32_t kMaxParams = 4096;
+constexpr uint32_t kKnownFlags = GXU_HOST_KERNEL_ORDERED | GXU_HOST_KERNEL_ATOMICS | GXU_HOST_KERNEL_ALONE_MASK;
 
 struct Module {
   std::shared_ptr<Image> image;
@@ -58,7 +59,7 @@ void check_info(const gxuHostKernelInfo& info, const char* kernel) {
     fail(gxuErrorInvalidImage, "kernel '%s' has kernel format version %u: this engine wants %d; compile it again",
          kernel, info.version, GXU_HOST_KERNEL_VERSION);
   }
-  if ((info.flags & ~static_cast<uint32_t>(GXU_HOST_KERNEL_ORDERED)) != 0) {
+  if ((info.flags & ~kKnownFlags) != 0) {
     fail(gxuErrorInvalidImage, "kernel '%s' has unknown flags 0x%x", kernel, info.flags);
   }
   if (info.scratch_bytes > kMaxScratchBytes) {

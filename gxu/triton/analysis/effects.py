@@ -6,7 +6,8 @@ from ..ir.module import Function, Op, Value, walk
 
 _TRANSPARENT = {"tt.addptr", "tt.splat", "tt.broadcast", "tt.expand_dims", "tt.reshape", "tt.trans", "tt.bitcast"}
 
-STORES = {"tt.store", "tt.atomic_rmw", "tt.atomic_cas"}
+_ATOMICS = {"tt.atomic_rmw", "tt.atomic_cas"}
+STORES = {"tt.store", *_ATOMICS}
 
 
 def base_pointer(value: Value) -> Value | None:
@@ -35,6 +36,10 @@ def is_volatile(op: Op) -> bool:
     return op.name == "tt.load" and bool(op.attrs.get("isVolatile"))
 
 
+def has_atomics(function: Function) -> bool:
+    return any(op.name in _ATOMICS for block in function.region.blocks for op in walk(block))
+
+
 def waits_for_others(function: Function) -> bool:
     """Whether programs may wait for one another: a while loop looks at memory that other programs may change meanwhile.
 
@@ -43,7 +48,7 @@ def waits_for_others(function: Function) -> bool:
     """
     whiles = (op for block in function.region.blocks for op in walk(block) if op.name == "scf.while")
     return any(
-        is_volatile(op) or (op.name in ("tt.atomic_rmw", "tt.atomic_cas") and any(v.uses for v in op.results))
+        is_volatile(op) or (op.name in _ATOMICS and any(v.uses for v in op.results))
         for loop in whiles
         for region in loop.regions
         for block in region.blocks

@@ -1,4 +1,8 @@
-"""Atomic read-modify-write and compare-and-swap, one element at a time."""
+"""Atomic read-modify-write and compare-and-swap.
+
+One locked instruction an element; but tiles are updated by plain loads and stores, contiguous ones by whole vectors,
+where the engine says that no other kernel with atomics runs (:mod:`gxu.triton.codegen.alone`).
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,11 @@ _OPERATIONS = {
     9: "umin",
     10: "xchg",
 }
-# Memory semantics: relaxed, acquire, release, acquire-release. Scopes are all the same to a CPU.
+# Memory semantics: relaxed, acquire, release, acquire-release. Of the scopes only the system's differs: it is the one
+# that counts threads of the host in.
 _ORDERINGS = {1: "monotonic", 2: "acquire", 3: "release", 4: "acq_rel"}
+_SYSTEM = 3
+_INTRINSICS = {"max": "smax", "min": "smin", "umax": "umax", "umin": "umin"}
 
 
 def write(e: Evaluator, op: Op, index: Index) -> Val | None:
@@ -44,17 +51,97 @@ def write(e: Evaluator, op: Op, index: Index) -> Val | None:
     zero = constant(0, args[1].elem)
     if lanes == 1:
         return _guarded(b, op, args, condition, zero if op.result.uses else None)
+    results = _InMemory(b, Val(zero.elem, b.wide(zero), 0, lanes), lanes) if op.result.uses else None
+    if b.sanitizer is None and may_be_alone(op):
+
+        def alone() -> list[Val]:
+            _alone(b, op, args, condition, results)
+            return []
+
+        def together() -> list[Val]:
+            _by_lanes(b, op, args, condition, results)
+            return []
+
+        b.either(b.alone(), alone, together)
+    else:
+        _by_lanes(b, op, args, condition, results)
+    return None if results is None else results.vector()
+
+
+def may_be_alone(op: Op) -> bool:
+    """Whether an atomic on a tile need not be one where no other kernel runs."""
+    return op.name == "tt.atomic_rmw" and op.attrs["scope"] != _SYSTEM
+
+
+def _by_lanes(b: Builder, op: Op, args: list[Val], condition: Val | None, results: _InMemory | None) -> None:
+    """Locked instructions, lane after lane."""
+    lanes = b.lanes
     vectors = [_InMemory(b, arg, lanes) if arg.lanes > 1 else None for arg in args]
     chosen = _InMemory(b, condition, lanes) if condition is not None and condition.lanes > 1 else None
-    results = _InMemory(b, Val(zero.elem, b.wide(zero), 0, lanes), lanes) if op.result.uses else None
+    zero = constant(0, args[1].elem) if results is not None else None
     with b.loop("i32", ZERO, constant(lanes, "i32"), constant(1, "i32")) as each:
         one = [arg if vector is None else vector.lane(each.iv) for arg, vector in zip(args, vectors, strict=True)]
-        if chosen is not None:
-            condition = chosen.lane(each.iv)
-        old = _guarded(b, op, one, condition, zero if results else None)
+        old = _guarded(b, op, one, condition if chosen is None else chosen.lane(each.iv), zero)
         if results is not None and old is not None:
             results.set_lane(each.iv, old)
-    return None if results is None else results.vector()
+
+
+def _alone(b: Builder, op: Op, args: list[Val], condition: Val | None, results: _InMemory | None) -> None:
+    """The same by plain loads and stores. Threads that look at the memory meanwhile see them in the order that
+    ``sem`` asks for: the fences cost nothing on x86, but keep the compiler from moving accesses over them.
+    """
+    pointer, value = args
+    fence = None if (ordering := _ORDERINGS[op.attrs["sem"]]) == "monotonic" else f"fence {ordering}"
+    if fence is not None:
+        b.line(fence, b.depth)
+    if pointer.base is not None and pointer.stride == byte_size(value.elem):
+        if condition is not None and condition.lanes == 1:
+            condition = Val("i1", b.wide(condition), condition.depth, b.lanes)
+        old = memory.load(b, pointer, value.elem, condition, None, at_least=b.depth)
+        memory.store(b, pointer, _updated(b, op, old, value), value.elem, condition)
+        if results is not None:
+            results.set(old)
+    else:
+        olds = _each_alone(b, op, pointer, value, condition)
+        if results is not None:
+            results.set(olds if condition is None else b.select(condition, olds, constant(0, value.elem)))
+    if fence is not None:
+        b.line(fence, b.depth)
+
+
+def _each_alone(b: Builder, op: Op, pointer: Val, value: Val, condition: Val | None) -> Val:
+    """Lane after lane, out of registers; lanes that ``condition`` leaves out update a place on the stack instead."""
+    lanes, kind = b.lanes, LLVM_TYPE[value.elem]
+    if condition is not None:
+        nowhere = Val("ptr", b.define(f"alloca {kind}", 0), 0)
+        pointer = b.select(condition, pointer, nowhere)
+    vector = f"<{lanes} x {kind}>"
+    olds = "poison"
+    for lane in range(lanes):
+        address, one = (
+            v if v.lanes == 1 else b.emit(v.elem, f"extractelement {v.type} {b.wide(v)}, i32 {lane}", b.depth)
+            for v in (pointer, value)
+        )
+        old = memory.load(b, address, value.elem, None, None, at_least=b.depth)
+        b.lanes = 1
+        memory.store(b, address, _updated(b, op, old, one), value.elem, None)
+        b.lanes = lanes
+        if op.result.uses:
+            olds = b.define(f"insertelement {vector} {olds}, {kind} {b.scalar(old)}, i32 {lane}", b.depth)
+    return Val(value.elem, olds, b.depth, lanes)
+
+
+def _updated(b: Builder, op: Op, old: Val, value: Val) -> Val:
+    """What an atomic leaves in memory, of one element or of a vector."""
+    operation = _OPERATIONS[op.attrs["atomic_rmw_op"]]
+    if operation == "xchg":
+        return value
+    if operation in _INTRINSICS:
+        return b.intrinsic(_INTRINSICS[operation], old, value)
+    if operation == "fadd" and value.elem in ("f16", "bf16"):
+        total = b.binary("fadd", math.convert_float(b, old, "f32"), math.convert_float(b, value, "f32"))
+        return math.convert_float(b, total, value.elem)
+    return b.binary(operation, old, value)
 
 
 class _InMemory:
@@ -78,6 +165,9 @@ class _InMemory:
 
     def set_lane(self, lane: Val, value: Val) -> None:
         self.b.line(f"store {self.kind} {self.b.scalar(value)}, ptr {self._address(lane)}", self.b.depth)
+
+    def set(self, value: Val) -> None:
+        self.b.line(f"store <{self.lanes} x {self.kind}> {self.b.wide(value)}, ptr {self.slot}, align 64", self.b.depth)
 
     def vector(self) -> Val:
         text = f"load <{self.lanes} x {self.kind}>, ptr {self.slot}, align 64"

@@ -84,6 +84,7 @@ class Builder:
         self.streams: Streams | None = None  # where stores may go past the caches
         self.source = SourceLines()
         self._names = 0
+        self._alone: Val | None = None
 
     # -- names, levels, raw instructions ------------------------------------------------------------------------------
 
@@ -389,6 +390,15 @@ class Builder:
             lines.append(f"  {result.ref} = phi {result.type} [ {one}, %{first.block} ], [ {other}, %{second.block} ]")
             results.append(result)
         return results
+
+    def alone(self) -> Val:
+        """Whether the engine runs this call alone with its atomics; see ``alone`` in gxuHostServices."""
+        if self._alone is None:
+            word = self.define(
+                f"load i32, ptr {self.define(f'getelementptr i8, ptr %services, i64 {_ALONE_OFFSET}', 0)}", 0
+            )
+            self._alone = self.emit("i1", f"icmp ne i32 {word}, 0", 0)
+        return self._alone
 
     def text(self) -> str:
         return "\n".join(self.levels[0].lines)

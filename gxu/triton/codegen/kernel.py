@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ..analysis.effects import waits_for_others
+from ..analysis.effects import has_atomics, waits_for_others
 from ..analysis.strides import StrideAnalysis
 from ..errors import UnsupportedError
 from ..ir.module import Block, Function, Op, Value
@@ -20,6 +20,7 @@ from ..lowering.reuse import repeated_values, shared_scalar_loops
 from ..lowering.segments import Segments, is_root
 from ..lowering.walk import Walker
 from . import atomics, integers, memory
+from .alone import Alone
 from .assertions import device_assert
 from .builder import Builder
 from .control import CONTROL, CarriedBuffer, flows_into
@@ -28,13 +29,14 @@ from .evaluate import ZERO, Buffer, Evaluator
 from .nests import NestWriter
 from .printing import device_print
 from .sanitizer import Sanitizer
-from .target import AVX512_BYTES, Target
 from .streams import Streams
+from .target import AVX512_BYTES, Target
 from .values import Val, constant
 
 # Hints to a GPU's scheduler, and promises to its optimiser: nothing to do in a program that runs on one thread.
 _NOTHING = {"llvm.intr.assume", "ttg.barrier", "gpu.barrier", "tt.debug_barrier"}
-_ORDERED = 1  # GXU_HOST_KERNEL_ORDERED
+# GXU_HOST_KERNEL_ORDERED, GXU_HOST_KERNEL_ATOMICS, GXU_HOST_KERNEL_ALONE_SHIFT
+_ORDERED, _ATOMICS, _ALONE_SHIFT = 1, 2, 8
 # A root that waits to be planned: its kind, its operation, and for a buffer the value and the memory.
 Pending = tuple[str, Op, Value | None, Buffer | None]
 # Bytes behind the last buffer that a vector at a buffer's end may read over.
@@ -71,6 +73,7 @@ class KernelWriter:
         self.accumulators: dict[tuple[Op, int], CarriedBuffer] = {}  # by the yield that gives the next value
         self.scratch = 0
         self.work = 0
+        self.alone = Alone()
         self.form: list[str] = []
         self.indent = 0
         self._scalar_ops: dict[str, Callable[[Op], None]] = {
@@ -102,10 +105,10 @@ class KernelWriter:
             b.emit("i32", f"load i32, ptr {b.define(f'getelementptr i32, ptr %grid, i64 {axis}', 0)}", 0, nonneg=True)
             for axis in range(3)
         ]
+        b.streams = Streams(b, self.function, self.target, self.grid)
         begin, end = Val("i64", "%begin", 0, nonneg=True), Val("i64", "%end", 0)
         with b.loop("i64", begin, end, constant(1, "i64"), self._coordinates(begin)) as programs:
             self.coordinates = programs.carried
-        b.streams = Streams(b, self.function, self.target, self.grid)
             for coordinate in self.coordinates:
                 coordinate.nonneg = True
             programs.next = self._next_coordinates()
@@ -114,10 +117,10 @@ class KernelWriter:
             self.e.depth_of[self.function.entry] = b.depth
             self.block(self.function.entry)
             self.flush()
+        b.streams.fence()
         return Kernel(
             self.function.name,
             self._module(sizes),
-        b.streams.fence()
             "\n".join(self.form) + "\n",
             sizes,
             self._scratch_bytes(),
@@ -127,6 +130,10 @@ class KernelWriter:
     def _module(self, sizes: list[int]) -> str:
         name, count = self.function.name, len(sizes)
         flags = _ORDERED if waits_for_others(self.function) else 0
+        if has_atomics(self.function):
+            flags |= _ATOMICS
+            if self.b.sanitizer is None:
+                flags |= self.alone.threads() << _ALONE_SHIFT
         info = (
             f"@{name}_gxu_info = constant {{ i32, i32, i64, i64, i32, [{max(count, 1)} x i8] }} {{ i32 1, i32 {flags}, "
             f"i64 {self._scratch_bytes()}, i64 {self.work}, i32 {count}, [{max(count, 1)} x i8] "
@@ -324,6 +331,7 @@ class KernelWriter:
         for item in items:
             if isinstance(item, Root):
                 self.work += times * (item.cost + 2)
+                self.alone.count(item, times)
             else:
                 self._count_work(item.body, times * item.axis.size)
 
