@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from gxu.cli import bench_triton
+from gxu.cli import bench_models, bench_triton
 from gxu.cli.errors import UsageError
 from gxu.cli.output import check_writable, make_console, make_progress, summarise_bars, write_json
 
@@ -57,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     triton = benches.add_parser("triton", help="Triton kernels against torch, its compiler and the machine")
     bench_triton.add_arguments(triton)
     triton.set_defaults(bench=bench_triton.run)
+    models = benches.add_parser("models", help="whole compiled models against Inductor's C++ code")
+    bench_models.add_arguments(models)
+    models.set_defaults(bench=bench_models.run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from gxu.cli.errors import UsageError
-from gxu.cli.output import check_writable, make_console, make_progress, summarise_bars, write_json
+from gxu.cli.output import make_console, make_progress, summarise_bars, write_json
 
 if TYPE_CHECKING:
     from gxu.benchmarks.triton.row import Case, Row
@@ -36,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints a table of the rows. Exit status 1 if a kernel's numbers were wrong: it has no row then."""
     if args.plot is not None:
-        check_writable(args.plot)
-        if importlib.util.find_spec("matplotlib") is None:
-            raise UsageError("--plot needs matplotlib, which is not installed; run: pip install matplotlib")
+        from gxu.benchmarks.plot import check_plot
+
+        check_plot(args.plot)
     rows, failures = measure(args)
     print_rows(rows)
     console = make_console()
@@ -47,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         write_json(args.json, [asdict(row) for row in rows])
     if args.plot is not None:
-        from gxu.benchmarks.triton.plot import draw
+        from gxu.benchmarks.plot import draw
 
-        draw(rows, args.plot)
+        draw([(row.name, row.ratio, row.bar, row.against) for row in rows], args.plot)
     return 1 if failures else 0
 
 
