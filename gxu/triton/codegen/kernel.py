@@ -61,7 +61,7 @@ class KernelWriter:
         self.function = function
         self.target = target
         self.b = Builder(fp_fusion=fp_fusion)
-        self.b.scales_floats = target.vector_bytes == AVX512_BYTES
+        self.b.avx512 = target.vector_bytes == AVX512_BYTES
         self.segments = Segments(function)
         self.strides = StrideAnalysis()
         self.e = Evaluator(self.b, self.strides, self.segments.order, self.room)
@@ -258,7 +258,7 @@ class KernelWriter:
             items = form_loops(roots, self.segments.escaping, self.target.vector_bytes)
             # A load that a store would overtake is kept in memory, at its own place in the program; so is a costly
             # value.
-            stale = [load.result for load in stale_loads(roots, self.segments.order)]
+            stale = [load.result for load in stale_loads(roots, self.segments.order, self.segments.reads_again)]
             repeated = [] if local else repeated_values(roots)
             if not stale and not repeated:
                 break

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..analysis.effects import same_memory
 from ..ir.module import Op, Value
 from .loops import Root, same_element
 
 
-def stale_loads(roots: list[Root], order: dict[Op, int]) -> list[Op]:
+def stale_loads(roots: list[Root], order: dict[Op, int], again: Callable[[Op, Op], bool]) -> list[Op]:
     """Loads that stand before a store in the program, but would be evaluated after it.
 
     That is a load that another loop evaluates again after the store, and one that feeds the store itself from elements
-    which earlier iterations have overwritten.
+    which earlier iterations have overwritten. Where ``again(load, root)``, the load was done once already, and no store
+    may come before it, not even through another argument, which may be the same tensor.
     """
     stale: dict[Op, None] = {}
     for position, root in enumerate(roots):
@@ -19,8 +22,9 @@ def stale_loads(roots: list[Root], order: dict[Op, int]) -> list[Op]:
             pointer = root.op.operands[0]
             for load, reads in root.loads.items():
                 if not same_memory(load.operands[0], pointer):
-                    continue
-                if load.operands[0] is not pointer or not all(same_element(root.axes, dims) for dims in reads):
+                    if again(load, root.op) and not all(same_element(root.axes, dims) for dims in reads):
+                        stale[load] = None
+                elif load.operands[0] is not pointer or not all(same_element(root.axes, dims) for dims in reads):
                     stale[load] = None
         for load in root.loads:
             for earlier in roots[:position]:
@@ -29,7 +33,7 @@ def stale_loads(roots: list[Root], order: dict[Op, int]) -> list[Op]:
                 # In one innermost body values are computed before anything is stored (see NestWriter.write).
                 if earlier.path == root.path and earlier.kind == "store" and root.kind in ("store", "buffer"):
                     continue
-                if same_memory(load.operands[0], earlier.op.operands[0]):
+                if same_memory(load.operands[0], earlier.op.operands[0]) or again(load, root.op):
                     stale[load] = None
     return list(stale)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from ..analysis.effects import STORES, is_volatile
 from ..codegen.elementwise import COST, EXPENSIVE
 from ..ir.module import Block, Function, Op, Value
+from .again import Again
+from .sinking import sink
 from .walk import ROOT_RESULTS
 
 Segment = tuple[Block, int]
@@ -30,15 +32,26 @@ class Segments:
         self.order: dict[Op, int] = {}
         self._loads: dict[Value, bool] = {}
         self._costs: dict[Value, int] = {}
+        sink(function)
         for block in function.region.blocks:
             self._number(block)
+        self._again = Again(function, self.order, self.is_index_arithmetic)
+        starts: dict[Segment, int] = {}
+        for op, segment in self.of.items():
+            starts.setdefault(segment, self.order[op])
         crossing: list[Value] = []
         for op, segment in self.of.items():
             if op.name in ("scf.for", "scf.if", "scf.while", "tt.return", "scf.yield"):
                 continue
             for value in op.results:
-                if value.type.is_tile and any(self._segment_of_use(use) != segment for use in value.uses):
-                    if op.name not in ROOT_RESULTS and (self._has_load(value) or self._cost(value) >= EXPENSIVE):
+                if not value.type.is_tile:
+                    continue
+                elsewhere = {self._segment_of_use(use) for use in value.uses} - {segment}
+                if elsewhere:
+                    costly = self._has_load(value) or self._cost(value) >= EXPENSIVE
+                    again = all(block is op.parent for block, _ in elsewhere)
+                    again = again and self._again.is_cheap(value, [starts[other] for other in elsewhere])
+                    if op.name not in ROOT_RESULTS and costly and not again:
                         self.kept.add(value)
                     else:
                         crossing.append(value)
@@ -95,6 +108,10 @@ class Segments:
             return True
         return op.name == "tt.load" and (stores or is_volatile(op))
 
+    def reads_again(self, load: Op, root: Op) -> bool:
+        """Whether ``root`` may read again what ``load`` has read for an earlier segment."""
+        return load in self._again.loads and self.of.get(load) != self.of.get(root)
+
     def is_index_arithmetic(self, value: Value) -> bool:
         """Whether a tile follows from scalars and ranges alone, so that it can be computed again at any time."""
         if not value.type.is_tile:
@@ -108,7 +125,8 @@ class Segments:
         known = self._loads.get(value)
         if known is None:
             op = value.op
-            known = op is not None and (
+            # Scalars are computed once, at their place.
+            known = (op is not None and value.type.is_tile) and (
                 op.name == "tt.load"
                 or (not op.regions and op.name not in ROOT_RESULTS and any(map(self._has_load, op.operands)))
             )

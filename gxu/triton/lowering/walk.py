@@ -182,16 +182,30 @@ class Walker:
     def _identity_mask(self, op: Op, dims: Dims) -> list[Atom]:
         """The mask of ``reduce(where(mask, x, identity))``: indices outside it change nothing."""
         combine = identity_of(op)
-        source = op.operands[0].op
-        if combine is None or source is None:
+        return [] if combine is None else self._outside(op.operands[0], dims, combine)
+
+    def _outside(self, value: Value, dims: Dims, number: float) -> list[Atom]:
+        """Comparisons of which each makes ``value`` equal to ``number`` where it does not hold.
+
+        A product is zero where both factors are (a factor alone may meet an infinity), and so is a sum.
+        """
+        op = value.op
+        if op is None:
             return []
-        if source.name == "arith.select":
-            mask, other = source.operands[0], source.operands[2]
-        elif source.name == "tt.load" and source.attrs["operandSegmentSizes"][2]:
-            _, mask, other = source.operands[:3]
-        else:
-            return []
-        return self.conjuncts(mask, dims) if constant_of(other) == combine else []
+        if op.name in ("arith.select", "tt.load"):
+            if op.name == "arith.select":
+                mask, other = op.operands[0], op.operands[2]
+            elif op.attrs["operandSegmentSizes"][2]:
+                mask, other = op.operands[1:3]
+            else:
+                return []
+            return self.conjuncts(mask, dims) if constant_of(other) == number else []
+        if number == 0 and op.name in ("arith.mulf", "arith.addf", "arith.subf"):
+            first, second = (self._outside(v, dims, number) for v in op.operands)
+            return [atom for atom in first if atom in second]
+        if number == 0 and op.name == "arith.extf":
+            return self._outside(op.operands[0], dims, number)
+        return []
 
     def _exempted(self, condition: Value, dims: Dims) -> list[Atom]:
         """The mask of ``assert(condition | ~mask)``: indices outside it pass."""
