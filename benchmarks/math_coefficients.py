@@ -2,8 +2,8 @@
 
     python benchmarks/math_coefficients.py [NAME ...]
 
-prints, for each polynomial, its interval, its largest error (with the rounded coefficients) and the coefficients,
-highest power first. Needs mpmath, which torch brings along.
+prints ERF_TABLE, the polynomials that erf is looked up in, and for each other polynomial its interval, its largest
+error (with the rounded coefficients) and the coefficients, highest power first. Needs mpmath, which torch brings along.
 """
 
 from __future__ import annotations
@@ -168,8 +168,27 @@ FITS: dict[str, Fit] = {
 }
 
 
+def erf_table(count: int = 32, degree: int = 5) -> list[list[float]]:
+    """Coefficients in r of erf(k / 8 + r) for abs(r) <= 1/16 and each k: highest power first, a list a power.
+
+    Around zero it is the series of erf, less its r; the last interval is the 1 that float32 makes of it.
+    """
+    slope, half = 2 / mp.sqrt(mp.pi), mp.mpf(1) / 16
+    table = [[slope / 10, mp.mpf(0), -slope / 3, mp.mpf(0), slope - 1, mp.mpf(0)]]
+    for k in range(1, count - 1):
+
+        def shifted(r: Any, center: Any = mp.mpf(k) / 8) -> Any:
+            return mp.erf(center + r)
+
+        table.append(remez(Fit(shifted, -half, half, degree, weight=lambda r: 1 / shifted(r)), 4))
+    table.append([mp.mpf(0)] * degree + [mp.mpf(1)])
+    return [[rounded(row[power], 32) for row in table] for power in range(degree + 1)]
+
+
 def main(names: list[str]) -> None:
-    for name in names or list(FITS):
+    if not names or "ERF_TABLE" in names:
+        print("ERF_TABLE_F32 = (\n" + "".join(f"    {tuple(row)!r},\n" for row in erf_table()) + ")\n", flush=True)
+    for name in [name for name in names if name != "ERF_TABLE"] or (FITS if not names else []):
         fit = FITS[name]
         coefficients = [rounded(c, fit.bits) for c in remez(fit)]
         low, high = mp.mpf(fit.low), mp.mpf(fit.high)

@@ -79,7 +79,7 @@ class Builder:
         self.declarations: dict[str, str] = {}
         self.globals: dict[str, str] = {}
         self.lanes = 1
-        self.scales_floats = False  # whether the CPU multiplies a vector by powers of two in one instruction
+        self.avx512 = False  # whether vectors are those of AVX-512
         self.sanitizer: Sanitizer | None = None  # where the kernel's accesses are checked
         self.streams: Streams | None = None  # where stores may go past the caches
         self.source = SourceLines()

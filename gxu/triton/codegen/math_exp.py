@@ -94,7 +94,7 @@ def power_of_two(b: Builder, n: Val) -> Val:
 
 def _scale(b: Builder, x: Val, n: Val) -> Val:
     """x * 2**n in one instruction or two exact steps: results may be subnormal or overflow."""
-    if b.scales_floats and max(x.lanes, n.lanes) > 1:
+    if b.avx512 and max(x.lanes, n.lanes) > 1:
         lanes, (value, power), depth = b.operands(x, n)
         vectors = [f"<{lanes} x {LLVM_TYPE[v.elem]}>" for v in (x, n)]
         name = f"llvm.ldexp.v{lanes}f{BITS[x.elem]}.v{lanes}i{BITS[n.elem]}"

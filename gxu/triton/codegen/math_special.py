@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math as exact
 
+from . import math_lookup
 from .builder import Builder
 from .math_base import (
     INF,
@@ -168,6 +169,8 @@ _SQRT_2 = 1.4142135623730951
 
 def _erf_f32(b: Builder, x: Val) -> Val:
     """At most 2 ULP."""
+    if b.avx512:
+        return math_lookup.erf_f32(b, x)
     a = clamp(b, fabs(b, x), 0.0, 4.0)
     square = mul(b, a, a)
     small = fma(b, horner(b, square, _ERF_F32), a, a)

@@ -1,0 +1,94 @@
+"""Functions by polynomials that each lane looks up in registers: vectors of AVX-512 hold tables of 32 float32.
+
+A lookup takes as long as an arithmetic instruction, and replaces two formulas and a choice between them by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .builder import Builder
+from .math_base import add, bits, equals, fma, greater, number, sub
+from .math_convert import fabs
+from .math_tables import ERF_TABLE_F32
+from .values import LLVM_TYPE, Val
+
+_WIDTH = 16  # lanes of a register
+_PERMUTE = "llvm.x86.avx512.vpermi2var.ps.512"
+# Added to a number below 4, leaves the nearest multiple of 1/8, counted in the low bits.
+_EIGHTHS = 1.5 * 2**20
+_ERF_LIMIT = 3.875
+
+
+def erf_f32(b: Builder, x: Val) -> Val:
+    """At most 2 ULP."""
+    magnitude = fabs(b, x)
+    capped = b.select(greater(b, magnitude, _ERF_LIMIT), number(_ERF_LIMIT, x), magnitude)
+    shifted = add(b, capped, number(_EIGHTHS, x))
+    center = sub(b, shifted, number(_EIGHTHS, x))
+    r = sub(b, capped, center)
+    *rest, last = _look_up(b, bits(b, shifted), ERF_TABLE_F32)
+    value = rest[0]
+    for coefficient in rest[1:]:
+        value = fma(b, value, r, coefficient)
+    last = b.select(equals(b, center, 0.0), r, last)
+    return b.intrinsic("copysign", fma(b, value, r, last), x)
+
+
+def _look_up(b: Builder, index: Val, tables: Sequence[Sequence[float]]) -> list[Val]:
+    """For each table of 32 float32 its entries at the low five bits of ``index``, an i32."""
+    lanes = b.lanes if index.lanes > 1 else 1
+    depth = index.depth
+    parts = _registers(b, index, lanes)
+    vector = f"<{_WIDTH} x float>"
+    b.declare(_PERMUTE, vector, [vector, f"<{_WIDTH} x i32>", vector])
+    found = []
+    for table in tables:
+        low, high = (
+            "<" + ", ".join(f"float {number(entry, Val('f32', None, 0)).ref}" for entry in half) + ">"
+            for half in (table[:_WIDTH], table[_WIDTH:])
+        )
+        picked = [
+            b.define(f"call {vector} @{_PERMUTE}({vector} {low}, <{_WIDTH} x i32> {part}, {vector} {high})", depth)
+            for part in parts
+        ]
+        found.append(Val("f32", _joined(b, picked, lanes, depth), depth, lanes))
+    return found
+
+
+def _registers(b: Builder, index: Val, lanes: int) -> list[str]:
+    """The lanes of ``index`` in whole registers; what a register has more of is undefined."""
+    depth = index.depth
+    if lanes == 1:
+        return [b.define(f"insertelement <{_WIDTH} x i32> poison, i32 {b.scalar(index)}, i32 0", depth)]
+    if lanes == _WIDTH:
+        return [b.wide(index)]
+    kind = f"<{lanes} x {LLVM_TYPE[index.elem]}>"
+    parts = []
+    for start in range(0, lanes, _WIDTH):
+        picks = ", ".join(f"i32 {start + lane}" if start + lane < lanes else "i32 poison" for lane in range(_WIDTH))
+        parts.append(
+            b.define(f"shufflevector {kind} {b.wide(index)}, {kind} poison, <{_WIDTH} x i32> <{picks}>", depth)
+        )
+    return parts
+
+
+def _joined(b: Builder, parts: list[str], lanes: int, depth: int) -> str:
+    """One vector of ``lanes`` float32 from whole registers."""
+    if lanes == 1:
+        return b.define(f"extractelement <{_WIDTH} x float> {parts[0]}, i32 0", depth)
+    if lanes < _WIDTH:
+        picks = ", ".join(f"i32 {lane}" for lane in range(lanes))
+        vector = f"<{_WIDTH} x float>"
+        return b.define(f"shufflevector {vector} {parts[0]}, {vector} poison, <{lanes} x i32> <{picks}>", depth)
+    width = _WIDTH
+    while len(parts) > 1:
+        picks = ", ".join(f"i32 {lane}" for lane in range(2 * width))
+        parts = [
+            b.define(
+                f"shufflevector <{width} x float> {x}, <{width} x float> {y}, <{2 * width} x i32> <{picks}>", depth
+            )
+            for x, y in zip(parts[::2], parts[1::2], strict=True)
+        ]
+        width *= 2
+    return parts[0]
