@@ -169,3 +169,23 @@ def chained(x_ptr, out_ptr, n, B: tl.constexpr):
 @pytest.mark.parametrize("n", [5, 64])
 def test_scalars_go_through_branches(n):
     agree(chained, (1,), torch.randn(3 * 64).abs() + 1, torch.zeros(3 * 64), n, B=64, rtol=1e-4, atol=1e-5)
+
+
+@triton.jit
+def copied(x_ptr, y_ptr, out_ptr, n, B: tl.constexpr):
+    j = tl.arange(0, B)
+    x = tl.load(x_ptr + j)
+    tl.store(y_ptr + j, tl.where(j < n, x, 7.0) * 2, j < n)
+    tl.store(out_ptr, tl.argmax(x, 0))
+    tl.store(out_ptr + 1, tl.sum(x.to(tl.int32), 0))
+
+
+@pytest.mark.parametrize("n", [-3, 0, 1, 255, 256, 300, 511, 512, 600])
+def test_whole_vectors_within_a_bound_go_without_its_mask(n):
+    """The store ends at the bound, the reductions beside it do not."""
+    x = torch.randperm(512).float()
+    got, y, out = launch(copied, (1,), x, torch.zeros(512), torch.zeros(2, dtype=torch.int32), n, B=512)
+    assert_same(y, torch.where(torch.arange(512) < n, 2 * x, 0.0))
+    assert out.tolist() == [int(x.argmax()), 512 * 511 // 2]
+    loops = copied.warmup(torch.float32, torch.float32, torch.int32, 5, B=512, grid=(1,)).asm["loops"]
+    assert "first while" in loops

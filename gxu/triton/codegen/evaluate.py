@@ -83,6 +83,7 @@ class Evaluator:
             "tt.make_range": self._make_range,
             "ub.poison": lambda op, index: constant(0, op.result.type.elem),
             "tt.load": self._load,
+            "arith.select": self._select,
             "tt.join": self._join,
             "tt.split": self._split,
             **{name: functools.partial(view, self) for name, view in REARRANGED.items()},
@@ -222,6 +223,16 @@ class Evaluator:
         return memory.load(
             self.b, address, op.result.type.elem, condition, fill, at_least=at_least, volatile=is_volatile(op), op=op
         )
+
+    def _select(self, op: Op, index: Index) -> Val:
+        """One side alone where the nest ensures the condition."""
+        condition, first, second = op.operands
+        chosen: Val | None = self.scalars.get(condition)
+        if chosen is None:
+            chosen, _ = self.mask(condition, index)
+        if chosen is None:
+            return self.at(first, index)
+        return self.b.select(chosen, self.at(first, index), self.at(second, index))
 
     def mask(self, mask: Value, index: Index) -> tuple[Val | None, int]:
         """What is left of a mask where the facts of the nest hold, and the depth of the loops that ensure the rest."""

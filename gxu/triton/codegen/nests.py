@@ -230,6 +230,8 @@ class NestWriter:
         wraps = self._wraps(loop)
         if wraps:
             state = self._pieces(loop, trip, wraps, state)
+        elif loop.cuts and loop.axis.size > lanes:
+            state = self._cut(loop, trip, state)
         else:
             state = self._vectors(loop, ZERO, trip, state)
         # Fewer indices than lanes: some lanes of the accumulators may have seen no input.
@@ -237,13 +239,33 @@ class NestWriter:
         self._deliver(loop, state, lanes, partial)
         self.b.lanes = 1
 
+    def _cut(self, loop: Loop, size: Val, state: list[Val]) -> list[Val]:
+        """Whole vectors within the bounds of ``loop.cuts``, which are facts there, then the others."""
+        inside = size
+        for atom in loop.cuts:
+            inside = self._smaller(inside, self._bound(atom, loop.axis))
+        inside = self._whole(loop, inside)
+        saved, facts = loop.clamps, dict(self.e.facts.atoms)
+        loop.clamps = loop.cuts
+        for start, end in ((ZERO, inside), (inside, size)):
+            with self.b.loop(_I32, start, end, constant(loop.lanes, _I32), state) as opened:
+                first = self.b.compare("icmp eq", opened.iv, ZERO) if state else None
+                opened.next = self.body(loop, integers.progression(self.b, opened.iv, 1), opened.carried, first)
+            state, loop.clamps, self.e.facts.atoms = opened.results, saved, facts
+        return state
+
+    def _whole(self, loop: Loop, count: Val) -> Val:
+        """The part of ``count`` indices that fills vectors."""
+        whole = integers.bitwise(self.b, "and", count, constant(-loop.lanes, _I32))
+        if whole.const is None:
+            whole.multiple, whole.nonneg, whole.bound = loop.lanes, True, loop.axis.size
+        return whole
+
     def _vectors(self, loop: Loop, start: Val, end: Val, state: list[Val]) -> list[Val]:
         """Full vectors from ``start``, then one masked tail up to ``end``."""
         lanes = loop.lanes
         count = integers.sub(self.b, end, start)
-        whole = integers.bitwise(self.b, "and", count, constant(-lanes, _I32))
-        if whole.const is None:
-            whole.multiple, whole.nonneg, whole.bound = lanes, True, loop.axis.size
+        whole = self._whole(loop, count)
         main_end = integers.add(self.b, start, whole)
         if whole.const == lanes:
             # One full vector: no loop.

@@ -240,6 +240,9 @@ def _clamp(items: list[Loop | Root], outer: tuple[Axis, ...] = ()) -> None:
                 shared = atoms if shared is None else shared & atoms
         opened = (*outer, item.axis)
         item.clamps = [a for a in shared or () if all(not isinstance(d, Axis) or d in opened for d in a.dims)]
+        if item.axis.vector and not item.clamps and all(isinstance(inner, Root) for inner in item.body):
+            bounds = dict.fromkeys(a for root in roots_of(item.body) for a in _own_atoms(root, item.axis))
+            item.cuts = [a for a in bounds if all(not isinstance(d, Axis) or d in opened for d in a.dims)]
         _clamp(item.body, opened)
 
 

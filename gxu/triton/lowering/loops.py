@@ -140,6 +140,8 @@ class Loop:
     axis: Axis
     body: list[Loop | Root]
     clamps: list[Atom] = field(default_factory=list)
+    # Where there are no clamps: bounds of some statements. Whole vectors within all of them come first, without masks.
+    cuts: list[Atom] = field(default_factory=list)
     wraps: list[Wrap] = field(default_factory=list)  # where the loop is cut into pieces without divisions
     lanes: int = 1
     # Loads that blocks of this loop and the vector loop in it transpose, with the dimensions they are read at, and the
@@ -193,6 +195,7 @@ def render(items: list[Loop | Root], indent: int = 0) -> list[str]:
         kind = f"vector {item.lanes}" if item.lanes > 1 else "for"
         names = dict.fromkeys(w.period if isinstance(w.period, int) else w.period.name for w in item.wraps)
         periods = ", ".join(str(name) for name in names)
+        cut += "".join(f" first while {atom.value.name}" for atom in item.cuts)
         pieces = f" in pieces of {periods}" if periods else ""
         if item.transposed:
             kind = f"blocks that transpose {', '.join(load.result.name for load, _ in item.transposed)} in"
