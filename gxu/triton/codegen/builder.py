@@ -80,6 +80,7 @@ class Builder:
         self.globals: dict[str, str] = {}
         self.lanes = 1
         self.avx512 = False  # whether vectors are those of AVX-512
+        self.converts_bf16 = False  # whether AVX-512 rounds to bf16
         self.sanitizer: Sanitizer | None = None  # where the kernel's accesses are checked
         self.streams: Streams | None = None  # where stores may go past the caches
         self.source = SourceLines()

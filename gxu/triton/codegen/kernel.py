@@ -62,6 +62,7 @@ class KernelWriter:
         self.target = target
         self.b = Builder(fp_fusion=fp_fusion)
         self.b.avx512 = target.vector_bytes == AVX512_BYTES
+        self.b.converts_bf16 = self.b.avx512 and target.has("avx512bf16")
         self.segments = Segments(function)
         self.strides = StrideAnalysis()
         self.e = Evaluator(self.b, self.strides, self.segments.order, self.room)

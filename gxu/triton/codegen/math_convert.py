@@ -31,11 +31,73 @@ def convert_float(b: Builder, x: Val, elem: str, rounding: int | None = None) ->
     return b.cast("fptrunc", x, elem)
 
 
-def _round_to_bf16(b: Builder, x: Val) -> Val:
-    """Round to nearest even on the bits of a float32; a NaN keeps its sign and becomes quiet.
+_REGISTER = 16  # float32 of AVX-512
+_SUBNORMAL = 0x20  # of vfpclassps
 
-    Not AVX-512's own conversion: that one flushes subnormal numbers to zero.
+
+def _round_to_bf16(b: Builder, x: Val) -> Val:
+    """To nearest even; a NaN keeps its sign and becomes quiet.
+
+    AVX-512's own conversion takes subnormal numbers for zero: a vector that holds one is rounded by its bits.
     """
+    if not b.converts_bf16 or x.lanes % _REGISTER:
+        return _round_bits_to_bf16(b, x)
+    parts = _registers(b, x)
+    tests, check = [], "llvm.x86.avx512.fpclass.ps.512"
+    b.declare(check, "<16 x i1>", ["<16 x float>", "i32 immarg"])
+    for part in parts:
+        tests.append(b.define(f"call <16 x i1> @{check}(<16 x float> {part}, i32 {_SUBNORMAL})", x.depth))
+    any_lane = tests[0]
+    for test in tests[1:]:
+        any_lane = b.define(f"or <16 x i1> {any_lane}, {test}", x.depth)
+    as_number = b.define(f"bitcast <16 x i1> {any_lane} to i16", x.depth)
+    found = b.emit("i1", f"icmp ne i16 {as_number}, 0", x.depth)
+    with b.guarded(found, [_converted(b, x, parts)]) as guard:
+        guard.next = [_round_bits_to_bf16(b, x)]
+    return guard.results[0]
+
+
+def _registers(b: Builder, x: Val) -> list[str]:
+    """The lanes of a vector in whole registers."""
+    if x.lanes == _REGISTER:
+        return [b.wide(x)]
+    kind, parts = f"<{x.lanes} x float>", []
+    for start in range(0, x.lanes, _REGISTER):
+        picks = ", ".join(f"i32 {start + lane}" for lane in range(_REGISTER))
+        parts.append(b.define(f"shufflevector {kind} {b.wide(x)}, {kind} poison, <16 x i32> <{picks}>", x.depth))
+    return parts
+
+
+def _converted(b: Builder, x: Val, parts: list[str]) -> Val:
+    """By the CPU's instruction: one register, or two at a time."""
+    vector = "<16 x float>"
+    if len(parts) == 1:
+        b.declare("llvm.x86.avx512bf16.cvtneps2bf16.512", "<16 x bfloat>", [vector])
+        result = b.define(f"call <16 x bfloat> @llvm.x86.avx512bf16.cvtneps2bf16.512({vector} {parts[0]})", x.depth)
+        return b.emit("bf16", f"bitcast <16 x bfloat> {result} to <16 x i16>", x.depth, x.lanes)
+    function, width = "llvm.x86.avx512bf16.cvtne2ps2bf16.512", 2 * _REGISTER
+    b.declare(function, "<32 x bfloat>", [vector, vector])
+    pairs = [
+        b.define(
+            "bitcast <32 x bfloat> "
+            + b.define(f"call <32 x bfloat> @{function}({vector} {high}, {vector} {low})", x.depth)
+            + " to <32 x i16>",
+            x.depth,
+        )
+        for low, high in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    while len(pairs) > 1:
+        picks = ", ".join(f"i32 {lane}" for lane in range(2 * width))
+        kind = f"<{width} x i16>"
+        pairs = [
+            b.define(f"shufflevector {kind} {low}, {kind} {high}, <{2 * width} x i32> <{picks}>", x.depth)
+            for low, high in zip(pairs[::2], pairs[1::2], strict=True)
+        ]
+        width *= 2
+    return Val("bf16", pairs[0], x.depth, x.lanes)
+
+
+def _round_bits_to_bf16(b: Builder, x: Val) -> Val:
     bits = bitcast(b, x, "i32")
     odd = b.binary("and", b.binary("lshr", bits, constant(16, "i32")), constant(1, "i32"))
     rounded = b.binary("add", b.binary("add", bits, odd), constant(0x7FFF, "i32"))
