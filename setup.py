@@ -24,6 +24,7 @@ from setuptools.command.build_py import build_py
 from torch.utils.cpp_extension import BuildExtension, CppExtension
 
 ROOT = Path(__file__).resolve().parent
+TORCH = Path(torch.__file__).parent
 
 # Files that users of an installed gxu need and that live elsewhere in the sources.
 PACKAGED_FILES = {
@@ -157,7 +158,8 @@ setup(
         CppExtension(
             "gxu._C",
             sources=files("csrc/torch/**/*.cpp"),
-            include_dirs=[str(ROOT / "csrc" / "runtime"), str(ROOT / "csrc")],
+            # torch's profiler is kineto, whose headers are in a folder of their own.
+            include_dirs=[str(ROOT / "csrc" / "runtime"), str(ROOT / "csrc"), str(TORCH / "include" / "kineto")],
             depends=files("csrc/torch/**/*.h") + files("csrc/runtime/*.h"),
             extra_compile_args=["-std=c++20", "-O2", "-g1", "-fvisibility=hidden", *WARNINGS],
             extra_link_args=["-ldl"],

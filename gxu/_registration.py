@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gxu import module
+from gxu import compat, module, multiprocessing
 
 DEVICE_TYPE = "gxu"
 
@@ -15,6 +15,9 @@ def register() -> None:
     torch.utils.rename_privateuse1_backend(DEVICE_TYPE)
     torch._register_device_module(DEVICE_TYPE, module)
     torch.utils.generate_methods_for_privateuse1_backend(for_storage=True)
+
+    multiprocessing.register()
+    compat.apply()
 
     from gxu.inductor import activation
 

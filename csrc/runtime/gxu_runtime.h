@@ -408,15 +408,22 @@ typedef struct gxuIpcMemHandle_t {
   char reserved[64];
 } gxuIpcMemHandle_t;
 
-/* The handle of the allocation that starts at `pointer` (from gxuMalloc). Does not block.
-   Errors: InvalidValue, NotSupported where device memory is private to its process (host engine: always). */
+/* The handle of the allocation that starts at `pointer` (from gxuMalloc). Blocks until the work enqueued on all streams
+   of its device before the call has finished. Host engine: at the first call for an allocation its pages become shared
+   ones, at the same addresses; no other thread may write to it meanwhile. Every shared allocation keeps a file open in
+   its owner. Errors: InvalidValue, OutOfMemory, NotPermitted in a host function, NotSupported where device memory is
+   private to its process. */
 GXU_API gxuError_t gxuIpcGetMemHandle(gxuIpcMemHandle_t* handle, void* pointer);
 
-/* Maps another process's allocation into this one, on the current device. It stays allocated until its owner frees it
-   and must not be used after that. May block on the driver. Errors: InvalidValue, OutOfMemory, NotSupported. */
+/* Maps another process's allocation into this one, on the current device, whose memory it is not charged to. It stays
+   allocated until its owner frees it and must not be used after that. May block on the driver.
+   Host engine: both processes run as the same user, and the owner must live and hold the memory during this call;
+   afterwards the memory stays usable until the last process that maps it has closed it or ended, however it ended.
+   Errors: InvalidValue (also when the owner has freed the memory or ended), OutOfMemory, NotSupported. */
 GXU_API gxuError_t gxuIpcOpenMemHandle(void** pointer, gxuIpcMemHandle_t handle);
 
-/* Unmaps what gxuIpcOpenMemHandle gave. Blocks as gxuFree does. Errors: InvalidValue, NotSupported. */
+/* Unmaps what gxuIpcOpenMemHandle gave. Blocks as gxuFree does. Errors: InvalidValue, NotPermitted in a host function,
+   NotSupported. */
 GXU_API gxuError_t gxuIpcCloseMemHandle(void* pointer);
 
 #ifdef __cplusplus

@@ -108,6 +108,7 @@ void write_back_geometry(const at::Tensor& original, const at::Tensor& alias) {
 DelegateScope::DelegateScope(c10::DeviceIndex device)
     : allocation_(device), below_autograd_(c10::autograd_dispatch_keyset_with_ADInplaceOrView) {
   synchronize_stream(device, current_stream_id(device));
+  work_.start_operator(device);
 }
 
 }  // namespace gxu

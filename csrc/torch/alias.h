@@ -5,6 +5,7 @@
 
 #include "delegate_allocator.h"
 #include "device.h"
+#include "profiler.h"
 
 namespace gxu {
 
@@ -33,6 +34,7 @@ class DelegateScope {
  private:
   DelegateAllocationScope allocation_;
   c10::impl::ExcludeDispatchKeyGuard below_autograd_;
+  DelegatedWork work_;
 };
 
 }  // namespace gxu

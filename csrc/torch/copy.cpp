@@ -9,6 +9,7 @@
 #include "alias.h"
 #include "allocator.h"
 #include "pinned_allocator.h"
+#include "profiler.h"
 #include "stream.h"
 
 namespace gxu {
@@ -59,6 +60,7 @@ void synchronize_current_streams(const at::Tensor& destination, const at::Tensor
 void enqueue_bytes(const at::Tensor& destination, const at::Tensor& source, size_t nbytes) {
   const c10::Device device = gxu_device(destination, source);
   const DeviceScope scope(device.index());
+  const RuntimeCall call("gxuMemcpyAsync");
   GXU_CALL(gxuMemcpyAsync, destination.data_ptr(), source.const_data_ptr(), nbytes, memcpy_kind(destination, source),
            native_stream(current_stream_id(device.index())));
 }
@@ -85,6 +87,9 @@ void copy_bytes(const at::Tensor& destination, const at::Tensor& source, const a
 void copy_on_delegate(const at::Tensor& destination, const at::Tensor& source) {
   synchronize_current_streams(destination, source);
   const c10::impl::ExcludeDispatchKeyGuard below_autograd(c10::autograd_dispatch_keyset_with_ADInplaceOrView);
+  DelegatedWork work;
+  work.start_copy(gxu_device(destination, source).index(), source.numel() * source.element_size(),
+                  memcpy_kind(destination, source));
   const at::Tensor to = is_gxu(destination) ? alias_as_cpu(destination) : destination;
   to.copy_(is_gxu(source) ? alias_as_cpu(source) : source);
 }
@@ -155,6 +160,7 @@ at::Tensor& copy_(at::Tensor& destination, const at::Tensor& source, bool non_bl
 }
 
 void resize_storage(c10::StorageImpl& storage, size_t nbytes) {
+  TORCH_CHECK(storage.resizable(), "Trying to resize storage that is not resizable");
   const c10::Device device = storage.device();
   at::DataPtr memory = CachingAllocator::instance().allocate_on(device.index(), nbytes, device);
   const size_t kept = std::min(nbytes, storage.nbytes());

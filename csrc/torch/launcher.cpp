@@ -15,6 +15,7 @@
 #include "alias.h"
 #include "device.h"
 #include "memory_check.h"
+#include "profiler.h"
 
 namespace gxu {
 namespace {
@@ -234,6 +235,7 @@ PyObject* launch(PyObject* /*self*/, PyObject* const* arguments, Py_ssize_t coun
   for (uint64_t& slot : slots) {
     parameters.push_back(&slot);
   }
+  const RuntimeCall call("gxuLaunchKernel");
   GXU_CALL(gxuLaunchKernel, reinterpret_cast<gxuFunction_t>(function), grid_x, grid_y, grid_z, block_x, 1, 1,
            shared_memory, reinterpret_cast<gxuStream_t>(stream), parameters.data());
   num_launches.fetch_add(1, std::memory_order_relaxed);

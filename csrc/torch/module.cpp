@@ -5,13 +5,16 @@
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/Generator.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/utils/pybind.h>
 
+#include "alias.h"
 #include "delegate.h"
 #include "device.h"
 #include "factory.h"
 #include "generator.h"
 #include "hooks.h"
 #include "launcher.h"
+#include "sharing.h"
 #include "stream.h"
 
 namespace py = pybind11;
@@ -167,6 +170,16 @@ uint64_t module_get_function(uint64_t module, const std::string& name) {
   return reinterpret_cast<uint64_t>(function);
 }
 
+std::optional<at::Tensor> host_alias(const at::Tensor& tensor) {
+  TORCH_CHECK(is_gxu(tensor), "expected a tensor on gxu, but got one on ", tensor.device());
+  const c10::DeviceIndex device = tensor.device().index();
+  if (device_properties(device).host_accessible != 1) {
+    return std::nullopt;
+  }
+  synchronize_stream(device, current_stream_id(device));
+  return alias_as_cpu(tensor);
+}
+
 void module_unload(uint64_t module) { GXU_CALL(gxuModuleUnload, reinterpret_cast<gxuModule_t>(module)); }
 
 py::object default_generator_object(int64_t device) {
@@ -233,6 +246,25 @@ void define_stream_functions(py::module_& m) {
   m.def("stream_priority_range", wrap(&stream_priority_range), "(least, greatest) priority of streams.");
 }
 
+void define_memory_functions(py::module_& m) {
+  m.def("share_storage", wrap([](const at::Storage& storage) {
+          std::string handle;
+          {
+            const py::gil_scoped_release no_gil;
+            handle = share_storage(storage);
+          }
+          return py::bytes(handle);
+        }),
+        py::arg("storage"));
+  m.def("open_storage", wrap([](const std::string& handle, size_t nbytes, int64_t device) {
+          return open_storage(handle, nbytes, device);
+        }),
+        py::arg("handle"), py::arg("nbytes"), py::arg("device"));
+  m.def("host_alias", wrap(&host_alias), py::arg("tensor"),
+        "A CPU tensor over the memory of a gxu tensor, after the work of its current stream; None where the CPU does "
+        "not reach that memory.");
+}
+
 void define_kernel_functions(py::module_& m) {
   m.def("module_load_data", wrap(&module_load_data), py::arg("image"), py::arg("name"));
   m.def("module_load", wrap(&module_load), py::arg("path"));
@@ -251,6 +283,7 @@ PYBIND11_MODULE(_C, m) {
   PyModule_AddFunctions(m.ptr(), gxu::fast_methods);
   gxu::define_device_functions(m);
   gxu::define_stream_functions(m);
+  gxu::define_memory_functions(m);
   gxu::define_kernel_functions(m);
   m.def("default_generator", gxu::wrap(&gxu::default_generator_object), py::arg("device"),
         "The torch.Generator that operators use on the device where none is given.");

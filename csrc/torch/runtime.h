@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "../runtime/gxu_activity.h"
 #include "../runtime/gxu_memory_check.h"
 #include "../runtime/gxu_runtime.h"
 
@@ -66,7 +67,11 @@ namespace gxu {
 #define GXU_OPTIONAL_RUNTIME_FUNCTIONS(_) \
   _(gxuMemoryCheckAddBlock)               \
   _(gxuMemoryCheckRemoveBlock)            \
-  _(gxuMemoryCheckAllow)
+  _(gxuMemoryCheckAllow)                  \
+  _(gxuActivityEnable)                    \
+  _(gxuActivityDisable)                   \
+  _(gxuActivityGetStream)                 \
+  _(gxuActivitySetCorrelation)
 
 struct RuntimeApi {
 #define GXU_DECLARE(name) decltype(&::name) name;

@@ -102,11 +102,3 @@ def test_what_a_capturing_stream_cannot_do_invalidates_the_capture(runtime: Runt
     assert runtime.code("gxuStreamEndCapture", stream, ctypes.byref(c_void_p())) == abi.INVALID_VALUE
     runtime.gxuEventDestroy(outside)
     runtime.gxuFree(device)
-
-
-def test_interprocess_memory_is_refused_clearly(runtime: Runtime) -> None:
-    pointer = runtime.memory(64)
-    with pytest.raises(RuntimeFailure, match="cannot share device memory between processes") as failure:
-        runtime.gxuIpcGetMemHandle(ctypes.byref(abi.IpcMemHandle()), pointer)
-    assert failure.value.code == abi.NOT_SUPPORTED
-    runtime.gxuFree(pointer)

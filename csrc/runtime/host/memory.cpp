@@ -11,6 +11,7 @@
 
 #include "api.h"
 #include "device.h"
+#include "ipc.h"
 #include "memory_check.h"
 #include "stream.h"
 
@@ -34,18 +35,25 @@ AllocationMap& allocation_map() {
   return *map;
 }
 
-size_t reserved_bytes(size_t size) {
-  const size_t unit = size >= kLargeBytes ? kPageBytes : kSmallAlignment;
+// Device memory consists of whole pages, which can become shared ones (ipc.cpp).
+size_t reserved_bytes(size_t size, gxuMemoryType type) {
+  const size_t unit = type == gxuMemoryTypeDevice || size >= kLargeBytes ? kPageBytes : kSmallAlignment;
   if (size > SIZE_MAX - unit) return SIZE_MAX;
   return (size + unit - 1) / unit * unit;
+}
+
+// Maps `reserved` bytes, or returns nullptr.
+void* map_pages(size_t reserved) {
+  void* mapped = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return mapped == MAP_FAILED ? nullptr : mapped;
 }
 
 // Maps `reserved` bytes aligned to kLargeBytes, or returns nullptr.
 void* map_large(size_t reserved) {
   const size_t padded = reserved + kLargeBytes;
   if (padded < reserved) return nullptr;
-  void* mapped = mmap(nullptr, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapped == MAP_FAILED) return nullptr;
+  void* mapped = map_pages(padded);
+  if (mapped == nullptr) return nullptr;
   const uintptr_t start = reinterpret_cast<uintptr_t>(mapped);
   const uintptr_t base = (start + kLargeBytes - 1) / kLargeBytes * kLargeBytes;
   if (base > start) munmap(mapped, base - start);
@@ -56,12 +64,13 @@ void* map_large(size_t reserved) {
   return block;
 }
 
-void* take_block(size_t reserved) {
-  return reserved >= kLargeBytes ? map_large(reserved) : std::aligned_alloc(kSmallAlignment, reserved);
+void* take_block(size_t reserved, gxuMemoryType type) {
+  if (reserved >= kLargeBytes) return map_large(reserved);
+  return type == gxuMemoryTypeDevice ? map_pages(reserved) : std::aligned_alloc(kSmallAlignment, reserved);
 }
 
-void return_block(void* block, size_t reserved) {
-  if (reserved >= kLargeBytes) {
+void return_block(void* block, size_t reserved, gxuMemoryType type) {
+  if (type == gxuMemoryTypeDevice || reserved >= kLargeBytes) {
     munmap(block, reserved);
   } else {
     std::free(block);
@@ -69,17 +78,13 @@ void return_block(void* block, size_t reserved) {
 }
 
 void* allocate(size_t size, gxuMemoryType type, int device) {
-  const size_t reserved = reserved_bytes(size);
-  void* block = take_block(reserved);
+  const size_t reserved = reserved_bytes(size, type);
+  void* block = take_block(reserved, type);
   if (block == nullptr) return nullptr;
-  const uintptr_t base = reinterpret_cast<uintptr_t>(block);
   try {
-    AllocationMap& map = allocation_map();
-    std::unique_lock lock(map.mutex);
-    map.blocks.emplace(base, Allocation{base, size, type, device, reserved});
-    memory_allocated();
+    add_allocation({reinterpret_cast<uintptr_t>(block), size, type, device, reserved});
   } catch (const std::bad_alloc&) {
-    return_block(block, reserved);
+    return_block(block, reserved, type);
     throw;
   }
   return block;
@@ -87,42 +92,19 @@ void* allocate(size_t size, gxuMemoryType type, int device) {
 
 const char* type_name(gxuMemoryType type) { return type == gxuMemoryTypeDevice ? "device" : "pinned host"; }
 
-// The allocation that starts at `pointer` and has the type that `function` frees; throws otherwise.
-Allocation find_to_free(void* pointer, gxuMemoryType type, const char* function) {
-  const std::optional<Allocation> found = find_allocation(pointer);
-  if (!found) {
-    fail(gxuErrorInvalidValue, "%s: %p is not in a live allocation (freed twice, or not from this runtime?)", function,
-         pointer);
-  }
-  if (found->base != reinterpret_cast<uintptr_t>(pointer)) {
-    fail(gxuErrorInvalidValue, "%s: %p lies inside the allocation of %zu bytes at %p: free that address instead",
-         function, pointer, found->size, reinterpret_cast<void*>(found->base));
-  }
-  if (found->type != type) {
-    fail(gxuErrorInvalidValue, "%s: %p is %s memory: free it with %s", function, pointer, type_name(found->type),
-         found->type == gxuMemoryTypeDevice ? "gxuFree" : "gxuFreeHost");
-  }
-  return *found;
-}
-
-// Takes the block out of the map; false when another thread did so first.
-bool forget(const Allocation& allocation) {
-  AllocationMap& map = allocation_map();
-  std::unique_lock lock(map.mutex);
-  return map.blocks.erase(allocation.base) == 1;
-}
-
 void free_block(void* pointer, gxuMemoryType type, const char* function) {
   forbid_in_host_function(function);
-  const Allocation allocation = find_to_free(pointer, type, function);
+  const Allocation allocation = find_start(pointer, type, false, function);
   if (type == gxuMemoryTypeDevice) {
     device_at(allocation.device).drain();
   } else {
     drain_all_devices();
   }
-  if (!forget(allocation)) fail(gxuErrorInvalidValue, "%s: %p was freed by another thread", function, pointer);
-  memory_freed(allocation.base, allocation.size);
-  return_block(pointer, allocation.reserved);
+  if (!remove_allocation(allocation)) {
+    fail(gxuErrorInvalidValue, "%s: %p was freed by another thread", function, pointer);
+  }
+  stop_sharing(pointer);
+  return_block(pointer, allocation.reserved, type);
   if (type == gxuMemoryTypeDevice) device_at(allocation.device).discharge(allocation.reserved);
 }
 
@@ -137,7 +119,46 @@ uint64_t free_memory(const Device& device) {
        static_cast<unsigned long long>(device.memory_limit()));
 }
 
+const char* freeing_function(const Allocation& allocation) {
+  if (allocation.imported) return "gxuIpcCloseMemHandle";
+  return allocation.type == gxuMemoryTypeDevice ? "gxuFree" : "gxuFreeHost";
+}
+
 }  // namespace
+
+void add_allocation(const Allocation& allocation) {
+  AllocationMap& map = allocation_map();
+  std::unique_lock lock(map.mutex);
+  map.blocks.emplace(allocation.base, allocation);
+  memory_allocated();
+}
+
+bool remove_allocation(const Allocation& allocation) {
+  {
+    AllocationMap& map = allocation_map();
+    std::unique_lock lock(map.mutex);
+    if (map.blocks.erase(allocation.base) == 0) return false;
+  }
+  memory_freed(allocation.base, allocation.size);
+  return true;
+}
+
+Allocation find_start(void* pointer, gxuMemoryType type, bool imported, const char* function) {
+  const std::optional<Allocation> found = find_allocation(pointer);
+  if (!found) {
+    fail(gxuErrorInvalidValue, "%s: %p is not in a live allocation (freed twice, or not from this runtime?)", function,
+         pointer);
+  }
+  if (found->base != reinterpret_cast<uintptr_t>(pointer)) {
+    fail(gxuErrorInvalidValue, "%s: %p lies inside the allocation of %zu bytes at %p: give that address instead",
+         function, pointer, found->size, reinterpret_cast<void*>(found->base));
+  }
+  if (found->type != type || found->imported != imported) {
+    fail(gxuErrorInvalidValue, "%s: %p is %s memory%s: free it with %s", function, pointer, type_name(found->type),
+         found->imported ? " of another process" : "", freeing_function(*found));
+  }
+  return *found;
+}
 
 std::optional<Allocation> find_allocation(const void* pointer) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
@@ -182,7 +203,7 @@ gxuError_t gxuMalloc(void** pointer, size_t size) {
     if (size == 0) return;
     Device& device = current_device();
     device.report_fault();
-    const size_t reserved = reserved_bytes(size);
+    const size_t reserved = reserved_bytes(size, gxuMemoryTypeDevice);
     if (!device.charge(reserved)) fail_out_of_memory(device, size);
     try {
       *pointer = allocate(size, gxuMemoryTypeDevice, device.index());

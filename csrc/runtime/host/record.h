@@ -9,6 +9,7 @@
 #include <variant>
 
 #include "../gxu_runtime.h"
+#include "activity.h"
 #include "gxu_host_kernel.h"
 
 namespace gxu::host {
@@ -49,18 +50,21 @@ struct KernelLaunch {
   int threads;  // team size of the launching thread, for when an executor thread runs the kernel
   KernelParams params;
   std::shared_ptr<const CheckedMemory> memory;  // what the kernel may access; null: anything
+  uint64_t correlation = current_correlation();
 };
 
 struct Copy {
   void* dst;
   const void* src;
   size_t size;
+  uint64_t correlation = current_correlation();
 };
 
 struct Fill {
   void* dst;
   int value;
   size_t size;
+  uint64_t correlation = current_correlation();
 };
 
 struct HostCall {
@@ -82,11 +86,12 @@ struct Stamp {
 
 struct Replay {
   std::shared_ptr<const GraphBody> graph;
+  uint64_t correlation = current_correlation();
 };
 
 using Record = std::variant<std::monostate, KernelLaunch, Copy, Fill, HostCall, Wait, Stamp, Replay>;
 
-// Runs one record of a stream of `device` on the calling thread and its team.
-void execute(const Record& record, Device& device);
+// Runs one record of `stream` on the calling thread and its team.
+void execute(const Record& record, Stream& stream);
 
 }  // namespace gxu::host

@@ -76,7 +76,7 @@ void Stream::run_until(uint64_t position) {
   uint64_t completed = completed_.load(std::memory_order_relaxed);
   while (completed < position) {
     Record& record = slot_at(completed);
-    execute(record, device_);
+    execute(record, *this);
     record.emplace<std::monostate>();
     finish_record(++completed);
   }
@@ -87,7 +87,7 @@ void Stream::run_in_background() {
   uint64_t completed = completed_.load(std::memory_order_relaxed);
   while (work.may_continue() && completed < enqueued_.load(std::memory_order_acquire)) {
     Record& record = slot_at(completed);
-    execute(record, device_);
+    execute(record, *this);
     record.emplace<std::monostate>();
     // A thread that waits is better placed to go on: its OpenMP team is the one the process keeps warm.
     if (finish_record(++completed)) return;

@@ -1,0 +1,90 @@
+"""Patches of torch outside its compiler: what no registration function reaches.
+
+Each is idempotent, answers for gxu alone, names the upstream request that would make it unnecessary, and has a test
+that fails when the patched symbol changes. Those of Dynamo and Inductor are in gxu/inductor/compat.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from gxu import dlpack
+
+_DATA_PARALLEL_ERROR = (
+    "torch.nn.DataParallel does not support gxu devices: use torch.nn.parallel.DistributedDataParallel, with one "
+    "process for each device"
+)
+
+
+def patch_dlpack() -> None:
+    """`Tensor.__dlpack_device__` compares the device with the name "privateuse1", which no renamed backend has
+    (pytorch#195815), and `Tensor.__dlpack__` copies device memory for consumers on the CPU that could read it."""
+    original_device: Any = torch.Tensor.__dlpack_device__
+    if getattr(original_device, "_gxu", False):
+        return
+    original_export: Any = torch.Tensor.__dlpack__
+
+    @functools.wraps(original_device)
+    def dlpack_device(self: torch.Tensor) -> Any:
+        return dlpack.device_of(self) if self.device.type == "gxu" else original_device(self)
+
+    @functools.wraps(original_export)
+    def export(self: torch.Tensor, **kwargs: Any) -> Any:
+        if self.device.type == "gxu":
+            alias = dlpack.host_alias(self, kwargs.get("dl_device"), kwargs.get("copy"))
+            if alias is not None:
+                return original_export(alias, **{**kwargs, "stream": None})
+        return original_export(self, **kwargs)
+
+    dlpack_device._gxu = True  # type: ignore[attr-defined]
+    torch.Tensor.__dlpack_device__ = dlpack_device  # type: ignore[method-assign]
+    torch.Tensor.__dlpack__ = export  # type: ignore[method-assign]
+
+
+def patch_data_parallel() -> None:
+    """DataParallel takes every accelerator for one that it supports, and then misses CUDA's functions
+    (`torch._C._scatter`) in the middle of the first call. There is no hook for a backend to say no.
+
+    A model on the CPU is passed through, as without an accelerator.
+    """
+    # Its function has the module's name in torch.nn.parallel.
+    module: Any = importlib.import_module("torch.nn.parallel.data_parallel")
+    original: Any = module._get_available_device_type
+    if getattr(original, "_gxu", False):
+        return
+    original_init: Any = torch.nn.DataParallel.__init__
+
+    @functools.wraps(original)
+    def _get_available_device_type() -> str | None:
+        device_type: str | None = original()
+        if device_type == "gxu":
+            raise RuntimeError(_DATA_PARALLEL_ERROR)
+        return device_type
+
+    @functools.wraps(original_init)
+    def init(self: Any, module: torch.nn.Module, device_ids: Any = None, *args: Any, **kwargs: Any) -> None:
+        if original() == "gxu" and not device_ids and not any(_is_on_gxu(module)):
+            torch.nn.Module.__init__(self)
+            self.module = module
+            self.device_ids = []
+            return
+        original_init(self, module, device_ids, *args, **kwargs)
+
+    _get_available_device_type._gxu = True  # type: ignore[attr-defined]
+    module._get_available_device_type = _get_available_device_type
+    torch.nn.DataParallel.__init__ = init  # type: ignore[method-assign]
+
+
+def _is_on_gxu(module: torch.nn.Module) -> Iterator[bool]:
+    for tensor in (*module.parameters(), *module.buffers()):
+        yield tensor.device.type == "gxu"
+
+
+def apply() -> None:
+    patch_dlpack()
+    patch_data_parallel()

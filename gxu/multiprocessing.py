@@ -1,0 +1,51 @@
+"""gxu tensors in torch.multiprocessing: queues, pipes and arguments of processes share their memory.
+
+As with torch.cuda, the sending process must keep a tensor until the receiving one has opened it, the sender waits for
+nothing else, and processes that use gxu are started with the 'spawn' or 'forkserver' method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import torch
+from torch.multiprocessing import reductions
+
+from gxu import _C
+
+_Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def _reduce_storage(storage: torch.UntypedStorage) -> _Reduced:
+    """What ForkingPickler sends for a storage: gxu's by the handle of its memory, others as torch does."""
+    if storage.device.type != "gxu":
+        return reductions.reduce_storage(storage)
+    if storage.nbytes() == 0:
+        return _rebuild_empty_storage, (storage.device.index,)
+    handle = _C.share_storage(storage)
+    reductions.shared_cache[_cache_key(handle)] = reductions.StorageWeakRef(storage)
+    return _rebuild_storage, (handle, storage.nbytes(), storage.device.index)
+
+
+def _rebuild_storage(handle: bytes, nbytes: int, device_index: int) -> torch.UntypedStorage:
+    """The storage behind a handle; the same one for each tensor that came with this handle and is still alive."""
+    storage = reductions.storage_from_cache(torch.UntypedStorage, _cache_key(handle))
+    if storage is None:
+        storage = _C.open_storage(handle, nbytes, device_index)
+        reductions.shared_cache[_cache_key(handle)] = reductions.StorageWeakRef(storage)
+    return storage
+
+
+def _rebuild_empty_storage(device_index: int) -> torch.UntypedStorage:
+    return torch.UntypedStorage(0, device=torch.device("gxu", device_index))
+
+
+def _cache_key(handle: bytes) -> tuple[str, bytes]:
+    return ("gxu", handle)
+
+
+def register() -> None:
+    """Teaches the pickler of torch.multiprocessing to send gxu storages; tensors consist of them."""
+    ForkingPickler.register(torch.UntypedStorage, _reduce_storage)
