@@ -1,5 +1,6 @@
 #include "alias.h"
 
+#include <ATen/quantized/QTensorImpl.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/Exception.h>
@@ -22,10 +23,18 @@ void copy_bits(const at::Tensor& from, c10::DispatchKeySet& keys) {
   }
 }
 
-at::Tensor make_tensor(c10::Storage storage, c10::DispatchKey backend, const at::Tensor& like) {
-  c10::DispatchKeySet keys(backend);
+at::Tensor make_tensor(c10::Storage storage, c10::BackendComponent backend, const at::Tensor& like) {
+  const bool is_quantized = like.is_quantized();
+  c10::DispatchKeySet keys(is_quantized ? c10::DispatchKey::Quantized : c10::DispatchKey::Dense);
+  keys = keys | c10::DispatchKeySet(backend);
   copy_bits(like, keys);
-  auto result = at::detail::make_tensor<c10::TensorImpl>(std::move(storage), keys, like.dtype());
+  at::Tensor result;
+  if (C10_UNLIKELY(is_quantized)) {
+    auto quantizer = static_cast<at::QTensorImpl*>(like.unsafeGetTensorImpl())->quantizer();
+    result = at::detail::make_tensor<at::QTensorImpl>(std::move(storage), keys, like.dtype(), std::move(quantizer));
+  } else {
+    result = at::detail::make_tensor<c10::TensorImpl>(std::move(storage), keys, like.dtype());
+  }
   auto* impl = result.unsafeGetTensorImpl();
   impl->set_sizes_and_strides(like.sizes(), like.strides(), like.storage_offset());
   if (like.unsafeGetTensorImpl()->is_wrapped_number()) {
@@ -34,17 +43,31 @@ at::Tensor make_tensor(c10::Storage storage, c10::DispatchKey backend, const at:
   return result;
 }
 
+// Zero tensors (_efficientzerotensor) have a size, but no memory.
+bool is_device_memory(const c10::StorageImpl& storage) {
+  return storage.data() == nullptr || storage.data_ptr().get_deleter() == &CachingAllocator::free;
+}
+
+at::DataPtr copy_bytes(const c10::StorageImpl& storage, c10::DeviceIndex device) {
+  at::DataPtr memory = CachingAllocator::instance().allocate_on(device, storage.nbytes(), c10::Device(kGxu, device));
+  std::memcpy(memory.get(), storage.data(), storage.nbytes());
+  return memory;
+}
+
+// Memory that somebody else made, and may hold (a quantizer its scales, a library what it caches), stays as it is.
+c10::Storage copy_memory(const c10::StorageImpl& storage, c10::DeviceIndex device) {
+  return c10::Storage(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), storage.nbytes(),
+                                                            copy_bytes(storage, device), &CachingAllocator::instance(),
+                                                            true));
+}
+
 // The memory of a CPU storage as memory of `device`.
 at::DataPtr take_memory(c10::StorageImpl& storage, c10::DeviceIndex device) {
-  const c10::Device label(kGxu, device);
-  const bool has_memory = storage.data() != nullptr;  // zero tensors (_efficientzerotensor) have a size, but no memory
-  if (!has_memory || storage.data_ptr().get_deleter() == &CachingAllocator::free) {
-    at::DataPtr memory = storage.set_data_ptr(at::DataPtr(nullptr, kCpuDevice));
-    memory.unsafe_set_device(label);
-    return memory;
+  if (!is_device_memory(storage)) {
+    return copy_bytes(storage, device);
   }
-  at::DataPtr memory = CachingAllocator::instance().allocate_on(device, storage.nbytes(), label);
-  std::memcpy(memory.get(), storage.data(), storage.nbytes());
+  at::DataPtr memory = storage.set_data_ptr(at::DataPtr(nullptr, kCpuDevice));
+  memory.unsafe_set_device(c10::Device(kGxu, device));
   return memory;
 }
 
@@ -58,11 +81,11 @@ at::Tensor alias_as_cpu(const at::Tensor& tensor) {
   at::DataPtr memory(storage->mutable_data(), storage, &release_storage, kCpuDevice);
   c10::Storage alias(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), storage->nbytes(),
                                                            std::move(memory), c10::GetCPUAllocator(), true));
-  return make_tensor(std::move(alias), c10::DispatchKey::CPU, tensor);
+  return make_tensor(std::move(alias), c10::BackendComponent::CPUBit, tensor);
 }
 
 at::Tensor make_view(c10::Storage storage, const at::Tensor& like) {
-  return make_tensor(std::move(storage), c10::DispatchKey::PrivateUse1, like);
+  return make_tensor(std::move(storage), c10::BackendComponent::PrivateUse1Bit, like);
 }
 
 at::Tensor adopt_from_cpu(const at::Tensor& tensor, c10::DeviceIndex device) {
@@ -70,12 +93,15 @@ at::Tensor adopt_from_cpu(const at::Tensor& tensor, c10::DeviceIndex device) {
     return tensor;
   }
   TORCH_CHECK_NOT_IMPLEMENTED(tensor.layout() == at::kStrided && tensor.has_storage(),
-                              "gxu tensors are dense: a result with layout ", tensor.layout(),
+                              "gxu tensors are dense, sparse or quantized: a result with layout ", tensor.layout(),
                               " is not supported; move the inputs to the CPU first.");
   c10::Storage storage = tensor.storage();
   c10::StorageImpl& impl = *storage.unsafeGetStorageImpl();
   // Results that share one storage share it on gxu too: the first one relabels it for all.
   if (impl.device_type() != kGxu) {
+    if (!is_device_memory(impl)) {
+      return make_view(copy_memory(impl, device), tensor);
+    }
     impl.set_data_ptr_noswap(take_memory(impl, device));
     impl.set_allocator(&CachingAllocator::instance());
   }
@@ -95,6 +121,10 @@ void write_back_geometry(const at::Tensor& original, const at::Tensor& alias) {
   if (original.sizes() != alias.sizes() || original.strides() != alias.strides() ||
       original.storage_offset() != alias.storage_offset()) {
     original.unsafeGetTensorImpl()->set_sizes_and_strides(alias.sizes(), alias.strides(), alias.storage_offset());
+  }
+  if (original.is_quantized()) {
+    auto* impl = static_cast<at::QTensorImpl*>(original.unsafeGetTensorImpl());
+    impl->set_quantizer_(static_cast<at::QTensorImpl*>(alias.unsafeGetTensorImpl())->quantizer());
   }
   // Some out= kernels (lu_solve) leave a conjugation to their caller.
   if (original.is_conj() != alias.is_conj()) {

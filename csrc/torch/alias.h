@@ -11,8 +11,8 @@ namespace gxu {
 
 inline bool is_gxu(const at::Tensor& tensor) { return tensor.defined() && tensor.device().type() == kGxu; }
 
-// A CPU tensor over the memory of `tensor`, with its sizes, strides and conjugate, negative and wrapped-number bits. It
-// keeps the memory alive. Wait for the stream before you look at the values.
+// A CPU tensor over the memory of `tensor` (dense or quantized), with its sizes, strides and conjugate, negative and
+// wrapped-number bits. It keeps the memory alive. Wait for the stream before you look at the values.
 at::Tensor alias_as_cpu(const at::Tensor& tensor);
 
 // The gxu tensor with the contents of a CPU tensor that was made inside a DelegateScope for `device`. Takes the memory

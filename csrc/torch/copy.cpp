@@ -33,7 +33,7 @@ bool is_plain(const at::Tensor& destination, const at::Tensor& source) {
   return destination.dtype() == source.dtype() && destination.sizes() == source.sizes() &&
          destination.strides() == source.strides() && source.is_non_overlapping_and_dense() &&
          destination.is_conj() == source.is_conj() && destination.is_neg() == source.is_neg() &&
-         !source._is_zerotensor();
+         !source._is_zerotensor() && !source.is_quantized();
 }
 
 gxuMemcpyKind memcpy_kind(const at::Tensor& destination, const at::Tensor& source) {
@@ -92,6 +92,9 @@ void copy_on_delegate(const at::Tensor& destination, const at::Tensor& source) {
                   memcpy_kind(destination, source));
   const at::Tensor to = is_gxu(destination) ? alias_as_cpu(destination) : destination;
   to.copy_(is_gxu(source) ? alias_as_cpu(source) : source);
+  if (is_gxu(destination) && destination.is_quantized()) {
+    write_back_geometry(destination, to);  // the source's quantizer comes with its values
+  }
 }
 
 // A CPU tensor with the geometry of a gxu tensor whose memory the CPU does not reach.

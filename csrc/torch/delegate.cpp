@@ -12,6 +12,7 @@
 
 #include "alias.h"
 #include "generator.h"
+#include "parts.h"
 
 namespace gxu {
 namespace {
@@ -33,6 +34,7 @@ bool accepts_cpu_tensors(const c10::OperatorHandle& op) {
       "aten::_ctc_loss_backward",
       "aten::_copy_from",
       "aten::_copy_from_and_resize",
+      "aten::empty_quantized",
   };
   return names.count(op.schema().name()) > 0;
 }
@@ -113,12 +115,20 @@ class DelegatedCall {
     }
   }
 
-  void run() { op_.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack_); }
+  // `functionality` says for which layout the operator was called: dense, sparse or quantized.
+  void run(c10::DispatchKeySet functionality) {
+    op_.redispatchBoxed(functionality | c10::DispatchKeySet(c10::BackendComponent::CPUBit), stack_);
+  }
 
   void replace_results() {
     for (const Argument& argument : replaced_) {
       if (argument.is_written) {
         write_back_geometry(argument.original, argument.alias);
+      }
+    }
+    for (const Argument& argument : replaced_whole_) {
+      if (argument.is_written) {
+        reassemble(argument.original, argument.alias, restore_parts(argument.alias));
       }
     }
     const size_t num_results = op_.schema().returns().size();
@@ -177,9 +187,26 @@ class DelegatedCall {
     if (!is_gxu(tensor)) {
       return tensor;
     }
+    if (C10_UNLIKELY(has_parts(tensor))) {
+      std::vector<at::Tensor> parts = parts_of(tensor);
+      for (at::Tensor& part : parts) {
+        part = replace(part, is_written);
+      }
+      at::Tensor whole = assemble(tensor, parts);
+      replaced_whole_.push_back({tensor, whole, is_written});
+      return whole;
+    }
     at::Tensor alias = alias_as_cpu(tensor);
     replaced_.push_back({tensor, alias, is_written});
     return alias;
+  }
+
+  std::vector<at::Tensor> restore_parts(const at::Tensor& whole) const {
+    std::vector<at::Tensor> parts = parts_of(whole);
+    for (at::Tensor& part : parts) {
+      part = restore(part);
+    }
+    return parts;
   }
 
   at::Tensor restore(const at::Tensor& result) const {
@@ -190,6 +217,14 @@ class DelegatedCall {
       if (argument.alias.is_same(result)) {
         return argument.original;
       }
+    }
+    if (C10_UNLIKELY(has_parts(result))) {
+      for (const Argument& argument : replaced_whole_) {
+        if (argument.alias.is_same(result)) {
+          return argument.original;
+        }
+      }
+      return assemble(result, restore_parts(result));
     }
     if (result.has_storage()) {
       for (const Argument& argument : replaced_) {
@@ -207,8 +242,9 @@ class DelegatedCall {
   size_t begin_;
   c10::DeviceIndex device_ = -1;
   c10::DeviceIndex requested_device_ = -1;
-  bool keeps_cpu_results_ = false;  // the call itself asks for results on the CPU
-  c10::SmallVector<Argument, 4> replaced_;
+  bool keeps_cpu_results_ = false;                // the call itself asks for results on the CPU
+  c10::SmallVector<Argument, 4> replaced_;        // dense tensors, also those that sparse ones are made of
+  c10::SmallVector<Argument, 1> replaced_whole_;  // sparse tensors
 };
 
 void warn_once(const std::string& name, c10::DeviceIndex device) {
@@ -226,6 +262,7 @@ void warn_once(const std::string& name, c10::DeviceIndex device) {
 
 }  // namespace
 
+template <c10::DispatchKey functionality>
 void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet /*keys*/, torch::jit::Stack* stack) {
   ensure_initialized();
   num_delegated.fetch_add(1, std::memory_order_relaxed);
@@ -233,20 +270,30 @@ void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet /*keys
   call.check_devices();
   const c10::DeviceIndex device = call.device();
   if (device_delegate(device) == Delegate::kNone) {
+    TORCH_CHECK_NOT_IMPLEMENTED(functionality == c10::DispatchKey::Dense, op.schema().name(), " of a ", functionality,
+                                " tensor on gxu:", static_cast<int>(device),
+                                ", whose memory the CPU does not reach, is not supported; use a dense tensor.");
     warn_once(op.schema().name(), device);
     at::native::cpu_fallback(op, stack);
     return;
   }
   const DelegateScope scope(device);
   call.replace_arguments();
-  call.run();
+  call.run(c10::DispatchKeySet(functionality));
   call.replace_results();
 }
+
+template void delegate_operator<c10::DispatchKey::Sparse>(const c10::OperatorHandle&, c10::DispatchKeySet,
+                                                          torch::jit::Stack*);
+template void delegate_operator<c10::DispatchKey::SparseCsr>(const c10::OperatorHandle&, c10::DispatchKeySet,
+                                                             torch::jit::Stack*);
+template void delegate_operator<c10::DispatchKey::Quantized>(const c10::OperatorHandle&, c10::DispatchKeySet,
+                                                             torch::jit::Stack*);
 
 int64_t delegated_count() { return num_delegated.load(std::memory_order_relaxed); }
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
-  library.fallback(torch::CppFunction::makeFromBoxedFunction<&delegate_operator>());
+  library.fallback(torch::CppFunction::makeFromBoxedFunction<&delegate_operator<c10::DispatchKey::Dense>>());
 }
 
 }  // namespace gxu

@@ -1,15 +1,25 @@
-// Operators that gxu does not implement itself.
+// Runs CPU operators on gxu tensors.
 #pragma once
 
-#include <ATen/core/boxing/KernelFunction.h>
-#include <ATen/core/stack.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <cstdint>
 
 namespace gxu {
 
-// Runs any operator: on the delegate over the same memory where the device has one, else on the CPU with copies.
+// A boxed kernel for any operator: the CPU's kernel of it for dense (sparse, quantized, ...) tensors, on aliases of gxu
+// memory.
+template <c10::DispatchKey functionality>
 void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
-// Operators that ran through delegate_operator since the process started.
+// Operators that ran on the delegate since start.
 int64_t delegated_count();
+
+// Registers the delegate for every operator that the CPU has a kernel of its own for and gxu has not.
+//
+// PyTorch's fallback of a backend is not enough: where an operator also has a composite kernel, that one goes first. It
+// may ask a sparse tensor for a storage, and it dispatches once more, which is half of the overhead of a small
+// operator.
+void register_delegated_operators();
 
 }  // namespace gxu

@@ -280,6 +280,7 @@ void define_kernel_functions(py::module_& m) {
 
 PYBIND11_MODULE(_C, m) {
   gxu::register_hooks();
+  gxu::register_delegated_operators();
   PyModule_AddFunctions(m.ptr(), gxu::fast_methods);
   gxu::define_device_functions(m);
   gxu::define_stream_functions(m);

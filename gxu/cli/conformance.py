@@ -21,13 +21,19 @@ if TYPE_CHECKING:
 
 HELP = "compare what the device computes with independent references, operator by operator"
 
-SUITES = {"triton": "gxu.conformance.triton"}
+SUITES = {"eager": "gxu.conformance.eager", "triton": "gxu.conformance.triton"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("suite", choices=sorted(SUITES), help="triton: the Triton backend against the interpreter")
+    parser.add_argument(
+        "suite",
+        choices=sorted(SUITES),
+        help="eager: PyTorch's OpInfo database against the CPU; triton: the Triton backend against the interpreter",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts and what did not pass to FILE")
     parser.add_argument("--operators", metavar="A,B", help="only these operators")
+    parser.add_argument("--variants", metavar="A,B", help="only these variants of cases (eager: forward, out, ...)")
+    parser.add_argument("--dtypes", metavar="A,B", help="only these dtypes")
     parser.add_argument("--limit", type=int, metavar="N", help="only N cases, spread over all that are chosen")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="worker processes (default: all cores)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds that one case may take (default: 60)")
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     suite = SUITES[args.suite]
     cases = importlib.import_module(suite).collect()
-    numbers = choose(cases, args.operators, args.limit)
+    numbers = choose(cases, args.operators, args.limit, args.variants, args.dtypes)
     failed: list[str] = []
     with make_progress() as progress:
         task = progress.add_task(f"{len(numbers)} cases", total=len(numbers), count=lambda: f"{len(failed)} failed")
@@ -61,16 +67,25 @@ def run(args: argparse.Namespace) -> int:
     return 1 if counted["total"]["failed"] else 0
 
 
-def choose(cases: Sequence[Case], operators: str | None, limit: int | None) -> list[int]:
-    """The numbers of the cases of `operators` (comma-separated; all if None), at most `limit`, evenly spread."""
+def choose(
+    cases: Sequence[Case],
+    operators: str | None = None,
+    limit: int | None = None,
+    variants: str | None = None,
+    dtypes: str | None = None,
+) -> list[int]:
+    """The numbers of the cases of these operators, variants and dtypes (comma-separated; all where None), at most
+    `limit`, evenly spread."""
     numbers = list(range(len(cases)))
-    if operators is not None:
-        wanted = {name.strip() for name in operators.split(",")}
-        unknown = wanted - {case.operator for case in cases}
-        if unknown:
-            known = ", ".join(sorted({case.operator for case in cases}))
-            raise UsageError(f"no operator {', '.join(sorted(unknown))}; the suite has: {known}")
-        numbers = [number for number in numbers if cases[number].operator in wanted]
+    for kind, chosen in (("operator", operators), ("variant", variants), ("dtype", dtypes)):
+        if chosen is None:
+            continue
+        wanted = {name.strip() for name in chosen.split(",")}
+        known = {getattr(case, kind) for case in cases}
+        if wanted - known:
+            listed = ", ".join(sorted(known - {""}))
+            raise UsageError(f"no {kind} {', '.join(sorted(wanted - known))}; the suite has: {listed}")
+        numbers = [number for number in numbers if getattr(cases[number], kind) in wanted]
     if limit is not None and limit < len(numbers):
         numbers = [numbers[index * len(numbers) // limit] for index in range(limit)]
     return numbers

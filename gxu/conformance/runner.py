@@ -15,7 +15,7 @@ from gxu.conformance.case import Case, Outcome, Status
 from gxu.conformance.worker import serve
 
 #: Starting a worker (imports, listing the cases) may take this long, in seconds.
-START_TIMEOUT = 120.0
+START_TIMEOUT = 600.0
 
 
 @dataclass

@@ -1,0 +1,88 @@
+"""Moves sample inputs between devices as they are: with their strides, shared storages and pending conjugations."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+#: What replaces device arguments.
+DEVICE = "gxu"
+
+
+class Mover:
+    """Copies trees of values to `device` ("cpu" for an independent copy). What shares a storage goes on to share one.
+
+    Devices and strings that name one become `device`; what else is no tensor is kept.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._storages: dict[int, torch.Tensor] = {}
+
+    def __call__(self, tree: Any) -> Any:
+        return tree_map(self._leaf, tree)
+
+    def _leaf(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value)
+        if isinstance(value, torch.device) or (isinstance(value, str) and value == "cpu"):
+            return torch.device(self.device) if isinstance(value, torch.device) else self.device
+        if isinstance(value, slice):
+            return slice(self._leaf(value.start), self._leaf(value.stop), self._leaf(value.step))
+        return value
+
+    def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            moved = self._strided(tensor) if is_plain(tensor) else tensor.detach().clone().to(self.device)
+        if isinstance(tensor, torch.nn.Parameter):
+            return torch.nn.Parameter(moved, requires_grad=tensor.requires_grad)
+        return moved.requires_grad_(tensor.requires_grad)
+
+    def _strided(self, tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.detach()
+        if tensor._is_zerotensor():
+            return torch._efficientzerotensor(tensor.shape, dtype=tensor.dtype, device=self.device)
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self._storages:
+            flat = torch.empty(0, dtype=torch.uint8).set_(storage)  # type: ignore[call-overload]
+            self._storages[key] = flat.clone() if self.device == "cpu" else flat.to(self.device)
+        moved = torch.empty(0, dtype=tensor.dtype, device=self.device)
+        geometry = tensor.storage_offset(), tensor.size(), tensor.stride()
+        moved.set_(self._storages[key].untyped_storage(), *geometry)  # type: ignore[call-overload]
+        moved = moved.conj() if tensor.is_conj() else moved
+        return torch._neg_view(moved) if tensor.is_neg() else moved
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Dense, not quantised and not a tensor of another class: one that `set_` can make."""
+    return (
+        tensor.layout == torch.strided
+        and not tensor.is_quantized
+        and type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The arguments of one call: `input` is what the method and in-place forms are called on."""
+
+    input: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    device: str = "cpu"
+
+    @classmethod
+    def of(cls, sample: Any) -> Arguments:
+        return cls(sample.input, tuple(sample.args), dict(sample.kwargs))
+
+    def on(self, device: str) -> Arguments:
+        """An independent copy on `device`."""
+        input_, args, kwargs = Mover(device)((self.input, self.args, self.kwargs))
+        return Arguments(input_, args, kwargs, device)
+
+    def all(self) -> Any:
+        return self.input, self.args, self.kwargs
