@@ -1,7 +1,6 @@
 #include "atomics.h"
 
 #include <atomic>
-#include <mutex>
 #include <shared_mutex>
 
 namespace gxu::host {
@@ -30,8 +29,8 @@ AtomicsTurn::AtomicsTurn(bool has_atomics, bool may_be_alone) {
 }
 
 void AtomicsTurn::share_with_processes() {
-  std::lock_guard lock(running_kernels());
   shared_with_processes.store(true, std::memory_order_relaxed);
+  std::shared_lock wait_for_the_one_alone(running_kernels());
 }
 
 AtomicsTurn::~AtomicsTurn() {

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "api.h"
+#include "atomics.h"
 #include "device.h"
 #include "memory.h"
 #include "stream.h"
@@ -181,6 +182,7 @@ gxuError_t gxuIpcGetMemHandle(gxuIpcMemHandle_t* handle, void* pointer) {
     forbid_in_host_function("gxuIpcGetMemHandle");
     const Allocation allocation = find_start(pointer, gxuMemoryTypeDevice, false, "gxuIpcGetMemHandle");
     device_at(allocation.device).drain();
+    AtomicsTurn::share_with_processes();
     const int file = shared_file(allocation);
     const struct stat status = status_of(file);
     const Handle made{kMagic, status.st_ino, status.st_dev, allocation.size, allocation.reserved, getpid(), file};
@@ -195,6 +197,7 @@ gxuError_t gxuIpcOpenMemHandle(void** pointer, gxuIpcMemHandle_t handle) {
     *pointer = nullptr;
     const Handle found = read_handle(handle);
     const File file(open_file(found));
+    AtomicsTurn::share_with_processes();
     void* base = mmap(nullptr, found.reserved, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
     if (base == MAP_FAILED) {
       fail(gxuErrorOutOfMemory, "gxuIpcOpenMemHandle: %llu bytes cannot be mapped: %s",
