@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 HELP = "compare what the device computes with independent references, operator by operator"
 
-SUITES = {"eager": "gxu.conformance.eager", "triton": "gxu.conformance.triton"}
+SUITES = {"compile": "gxu.conformance.compile", "eager": "gxu.conformance.eager", "triton": "gxu.conformance.triton"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "suite",
         choices=sorted(SUITES),
-        help="eager: PyTorch's OpInfo database against the CPU; triton: the Triton backend against the interpreter",
+        help="eager: PyTorch's OpInfo database against the CPU; compile: the same under torch.compile; "
+        "triton: the Triton backend against the interpreter",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts and what did not pass to FILE")
     parser.add_argument("--operators", metavar="A,B", help="only these operators")

@@ -15,6 +15,7 @@ def serve(suite: str, folder: str, threads: int, connection: Connection) -> None
     """Answers until `None` is received. `folder` takes generated sources and compiled kernels."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TRITON_CACHE_DIR"] = str(Path(folder) / "triton")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder) / "inductor")
     os.environ["GXU_CONFORMANCE_DIR"] = folder
     import torch
 

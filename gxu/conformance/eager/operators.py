@@ -106,10 +106,10 @@ def _forward(op: Any, dtype: torch.dtype) -> None:
 
 
 def _check_plainly(op: Any, samples: Samples) -> None:
-    check_samples(samples, _factory(op, calls.plainly(op.op)), values=not op.has_nondeterministic_output)
+    check_samples(samples, factory(op, calls.plainly(op.op)), values=not op.has_nondeterministic_output)
 
 
-def _factory(op: Any, call: Call) -> Call:
+def factory(op: Any, call: Call) -> Call:
     """Factory functions take the device as an argument."""
     if not op.is_factory_function:
         return call
@@ -172,7 +172,7 @@ def _in_place_operator(op: Any, dtype: torch.dtype) -> None:
 
 
 def _out(op: Any, dtype: torch.dtype) -> None:
-    check_samples(op.sample_inputs("cpu", dtype), _factory(op, calls.with_out(op.op)))
+    check_samples(op.sample_inputs("cpu", dtype), factory(op, calls.with_out(op.op)))
 
 
 def _differentiated(op: Any, dtype: torch.dtype, kind: Callable[[Any, Any], Call], function: Any) -> None:

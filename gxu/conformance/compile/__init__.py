@@ -1,0 +1,21 @@
+"""The compile suite: PyTorch's own database of operators (OpInfo) under `torch.compile`, against eager CPU.
+
+A case is one operator, one dtype and one way to compile it, with some samples of the database. What Inductor's own CPU
+backend does not get right either is skipped: it is asked where the device's result is not eager's.
+"""
+
+from __future__ import annotations
+
+from gxu.conformance.case import Case
+from gxu.conformance.compile.known import expect
+
+
+def collect() -> list[Case]:
+    """All cases, in the same order in every process; each case's expected failure is filled in from `known.py`."""
+    from torch._inductor import config
+
+    from gxu.conformance.compile import operators
+
+    # Each case compiles a graph or two: worker processes of the compiler would cost more than they save.
+    config.compile_threads = 1
+    return [expect(case) for case in operators.cases()]
