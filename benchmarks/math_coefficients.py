@@ -2,14 +2,15 @@
 
     python benchmarks/math_coefficients.py [NAME ...]
 
-prints ERF_TABLE, the polynomials that erf is looked up in, and for each other polynomial its interval, its largest
-error (with the rounded coefficients) and the coefficients, highest power first. Needs mpmath, which torch brings along.
+prints, for each polynomial, its interval, its largest error (with the rounded coefficients) and the coefficients,
+highest power first; for each table of polynomials a row a power. Needs mpmath, which torch brings along.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -168,27 +169,44 @@ FITS: dict[str, Fit] = {
 }
 
 
-def erf_table(count: int = 32, degree: int = 5) -> list[list[float]]:
-    """Coefficients in r of erf(k / 8 + r) for abs(r) <= 1/16 and each k: highest power first, a list a power.
+def _shifted(function: Function, center: Any) -> Function:
+    return lambda r: function(center + r)
 
-    Around zero it is the series of erf, less its r; the last interval is the 1 that float32 makes of it.
+
+def _reciprocal(function: Function) -> Function:
+    return lambda r: 1 / function(r)
+
+
+def odd_table(function: Function, step: Any, degree: int, count: int = 32) -> list[list[float]]:
+    """Coefficients in r of function(k * step + r) for abs(r) <= step / 2 and each k: highest power first, a list a
+    power. The function is odd and goes to 1.
+
+    Around zero it is what is missing to r; the last interval is the 1 that float32 makes of it.
     """
-    slope, half = 2 / mp.sqrt(mp.pi), mp.mpf(1) / 16
-    table = [[slope / 10, mp.mpf(0), -slope / 3, mp.mpf(0), slope - 1, mp.mpf(0)]]
+    half = mp.mpf(step) / 2
+    ratio = Fit(lambda r: function(r) / r if r else mp.diff(function, 0), 0, half, degree - 1)
+    table = [[*remez(ratio, 4), mp.mpf(0)]]
+    table[0][degree - 1] -= 1
     for k in range(1, count - 1):
-
-        def shifted(r: Any, center: Any = mp.mpf(k) / 8) -> Any:
-            return mp.erf(center + r)
-
-        table.append(remez(Fit(shifted, -half, half, degree, weight=lambda r: 1 / shifted(r)), 4))
+        shifted = _shifted(function, k * mp.mpf(step))
+        table.append(remez(Fit(shifted, -half, half, degree, weight=_reciprocal(shifted)), 4))
     table.append([mp.mpf(0)] * degree + [mp.mpf(1)])
     return [[rounded(row[power], 32) for row in table] for power in range(degree + 1)]
 
 
+TABLES: dict[str, tuple[Function, Any, int]] = {
+    "ERF_TABLE_F32": (mp.erf, mp.mpf(1) / 8, 5),
+    "TANH_TABLE_F32": (mp.tanh, mp.mpf(75) / 256, 6),
+}
+
+
 def main(names: list[str]) -> None:
-    if not names or "ERF_TABLE" in names:
-        print("ERF_TABLE_F32 = (\n" + "".join(f"    {tuple(row)!r},\n" for row in erf_table()) + ")\n", flush=True)
-    for name in [name for name in names if name != "ERF_TABLE"] or (FITS if not names else []):
+    for name in names or [*TABLES, *FITS]:
+        if name in TABLES:
+            rows = odd_table(*TABLES[name])
+            lines = [textwrap.indent("\n".join(textwrap.wrap(f"{tuple(row)!r},", 110)), "    ") for row in rows]
+            print("\n".join([f"{name} = (", *lines, ")\n"]), flush=True)
+            continue
         fit = FITS[name]
         coefficients = [rounded(c, fit.bits) for c in remez(fit)]
         low, high = mp.mpf(fit.low), mp.mpf(fit.high)

@@ -8,6 +8,7 @@ float64 or better; benchmarks/math_ulp.py measures them, tests/triton/test_math.
 from __future__ import annotations
 
 from ..ir.types import BITS
+from . import math_lookup
 from .builder import Builder
 from .math_base import (
     add,
@@ -215,6 +216,8 @@ def _tanh_f64(b: Builder, x: Val) -> Val:
 
 def _tanh_f32(b: Builder, x: Val) -> Val:
     """At most 2 ULP."""
+    if b.avx512:
+        return math_lookup.tanh_f32(b, x)
     magnitude = fabs(b, x)
     square = mul(b, x, x)
     small = fma(b, mul(b, horner(b, square, _TANH_F32), square), x, x)

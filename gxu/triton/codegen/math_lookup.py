@@ -5,33 +5,49 @@ A lookup takes as long as an arithmetic instruction, and replaces two formulas a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from .builder import Builder
 from .math_base import add, bits, equals, fma, greater, number, sub
 from .math_convert import fabs
-from .math_tables import ERF_TABLE_F32
+from .math_tables import ERF_TABLE_F32, TANH_TABLE_F32
 from .values import LLVM_TYPE, Val
 
 _WIDTH = 16  # lanes of a register
 _PERMUTE = "llvm.x86.avx512.vpermi2var.ps.512"
-# Added to a number below 4, leaves the nearest multiple of 1/8, counted in the low bits.
-_EIGHTHS = 1.5 * 2**20
-_ERF_LIMIT = 3.875
+# Added to a number below 2**22, leaves the nearest integer in the low bits.
+_INTEGERS = 1.5 * 2**23
 
 
 def erf_f32(b: Builder, x: Val) -> Val:
     """At most 2 ULP."""
+    return _odd(b, x, 0.125, 3.875, ERF_TABLE_F32)
+
+
+def tanh_f32(b: Builder, x: Val) -> Val:
+    """At most 2 ULP."""
+    return _odd(b, x, 75 / 256, 9.05, TANH_TABLE_F32)
+
+
+def _odd(b: Builder, x: Val, step: float, limit: float, tables: Sequence[Sequence[float]]) -> Val:
+    """An odd function: polynomials in the distance to the nearest multiple of ``step``, up to ``limit``, where the
+    last of them is 1. Around zero the function is the distance and the polynomial.
+    """
     magnitude = fabs(b, x)
-    capped = b.select(greater(b, magnitude, _ERF_LIMIT), number(_ERF_LIMIT, x), magnitude)
-    shifted = add(b, capped, number(_EIGHTHS, x))
-    center = sub(b, shifted, number(_EIGHTHS, x))
-    r = sub(b, capped, center)
-    *rest, last = _look_up(b, bits(b, shifted), ERF_TABLE_F32)
-    value = rest[0]
-    for coefficient in rest[1:]:
+    capped = b.select(greater(b, magnitude, limit), number(limit, x), magnitude)
+    if math.frexp(step)[0] == 0.5:  # a power of two: sums do, and run beside the products
+        index = add(b, capped, number(_INTEGERS * step, x))
+        nearest = sub(b, index, number(_INTEGERS * step, x))
+        r = sub(b, capped, nearest)
+    else:
+        index = fma(b, capped, number(1 / step, x), number(_INTEGERS, x))
+        nearest = sub(b, index, number(_INTEGERS, x))
+        r = fma(b, nearest, number(-step, x), capped)
+    value, *rest, last = _look_up(b, bits(b, index), tables)
+    for coefficient in rest:
         value = fma(b, value, r, coefficient)
-    last = b.select(equals(b, center, 0.0), r, last)
+    last = b.select(equals(b, nearest, 0.0), r, last)
     return b.intrinsic("copysign", fma(b, value, r, last), x)
 
 
