@@ -210,7 +210,10 @@ def is_bf16_supported(including_emulation: bool = True) -> bool:
 
 
 def __getattr__(name: str) -> Any:
-    """The four names that Inductor's device discovery reads; importing their module takes a second."""
+    """`_initialized`, by which torch.utils.checkpoint decides whether there are random states to save, and the names
+    that Inductor's device discovery reads: four, whose module takes a second to import."""
+    if name == "_initialized":
+        return is_initialized()
     from gxu.inductor import activation
 
     if name in activation.DISCOVERED_NAMES:
