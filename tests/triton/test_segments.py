@@ -184,8 +184,61 @@ def copied(x_ptr, y_ptr, out_ptr, n, B: tl.constexpr):
 def test_whole_vectors_within_a_bound_go_without_its_mask(n):
     """The store ends at the bound, the reductions beside it do not."""
     x = torch.randperm(512).float()
-    got, y, out = launch(copied, (1,), x, torch.zeros(512), torch.zeros(2, dtype=torch.int32), n, B=512)
+    _, y, out = launch(copied, (1,), x, torch.zeros(512), torch.zeros(2, dtype=torch.int32), n, B=512)
     assert_same(y, torch.where(torch.arange(512) < n, 2 * x, 0.0))
     assert out.tolist() == [int(x.argmax()), 512 * 511 // 2]
     loops = copied.warmup(torch.float32, torch.float32, torch.int32, 5, B=512, grid=(1,)).asm["loops"]
     assert "first while" in loops
+
+
+@triton.jit
+def softmax(x_ptr, y_ptr, sum_ptr, n, BASE: tl.constexpr, SELF: tl.constexpr, B: tl.constexpr):
+    row = tl.program_id(0)
+    j = tl.arange(0, B)
+    mask = j < n
+    x = tl.load(x_ptr + row * B + j, mask, other=-float("inf")).to(tl.float32)
+    largest = tl.max(x, 0) if SELF else tl.load(sum_ptr + row)
+    if BASE == 2:
+        e = tl.exp2((x - largest) * 1.4426950408889634)
+    else:
+        e = tl.exp(x - largest)
+    total = tl.sum(e, 0)
+    tl.store(y_ptr + row * B + j, e / total, mask)
+    tl.store(sum_ptr + row, total)
+
+
+@pytest.mark.parametrize("n", [-1, 0, 1, 63, 64, 65, 400, 511, 512])
+@pytest.mark.parametrize("base", ["e", 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_sums_of_exponentials_end_with_the_mask(n, base, dtype):
+    """Rows of -inf, of NaN and with an infinity give NaN, as does an empty row."""
+    x = torch.randn(6, 512).to(dtype)
+    x[1] = -float("inf")
+    x[2] = float("nan")
+    x[3, 0], x[4, 0] = float("inf"), -float("inf")
+    _, y, sums = launch(softmax, (6,), x, torch.zeros(6, 512), torch.zeros(6), n, BASE=base, SELF=True, B=512)
+    inside = x.double()[:, : max(n, 0)]
+    if n <= 0:
+        assert sums.isnan().all()
+        assert_same(y, torch.zeros(6, 512))
+        return
+    e = (inside - inside.amax(1, keepdim=True)).exp()
+    assert_same(sums, e.sum(1).float(), rtol=1e-5)
+    assert_same(y[:, :n], (e / e.sum(1, keepdim=True)).float(), rtol=1e-4, atol=1e-7)
+    assert_same(y[:, n:], torch.zeros(6, 512 - n))
+
+
+@pytest.mark.parametrize("largest", [0.5, -float("inf"), float("nan")])
+def test_sums_of_exponentials_relative_to_any_number(largest):
+    """What is outside the mask counts where the number is not the maximum: -inf less -inf is NaN."""
+    x, sums = torch.randn(1, 512), torch.tensor([largest])
+    total = launch(softmax, (1,), x, torch.zeros(1, 512), sums, 100, BASE="e", SELF=False, B=512)[2]
+    x[:, 100:] = -float("inf")
+    assert_same(total, (x.double() - largest).exp().sum(1).float(), rtol=1e-5)
+
+
+def test_only_a_row_less_its_own_maximum_ends_with_its_mask():
+    types = [torch.float32] * 3
+    own, other = (softmax.warmup(*types, 100, BASE="e", SELF=s, B=512, grid=(1,)) for s in (True, False))
+    assert own.asm["loops"].count("mostly while") == 1
+    assert "mostly while" not in other.asm["loops"]

@@ -119,10 +119,7 @@ class NestWriter:
 
     def trip(self, loop: Loop) -> Val:
         """The trip count: the axis' size cut by the loop's clamps; not negative."""
-        trip = constant(loop.axis.size, _I32)
-        for atom in loop.clamps:
-            trip = self._smaller(trip, self._bound(atom, loop.axis))
-        return trip
+        return self._within(loop, loop.clamps, constant(loop.axis.size, _I32))
 
     def _bound(self, atom: Atom, axis: Axis) -> Val:
         outer = self.position.pop(axis, None)
@@ -240,11 +237,15 @@ class NestWriter:
         self.b.lanes = 1
 
     def _cut(self, loop: Loop, size: Val, state: list[Val]) -> list[Val]:
-        """Whole vectors within the bounds of ``loop.cuts``, which are facts there, then the others."""
-        inside = size
-        for atom in loop.cuts:
-            inside = self._smaller(inside, self._bound(atom, loop.axis))
-        inside = self._whole(loop, inside)
+        """Whole vectors within the bounds of ``loop.cuts``, which are facts there, then the others: all of them, or up
+        to the last that has an index within ``loop.ends``, if any has.
+        """
+        inside = self._whole(loop, self._within(loop, loop.cuts, size))
+        if loop.ends:
+            lanes = constant(loop.lanes, _I32)
+            indices = self._within(loop, loop.ends, size)
+            vectors = integers.mul(self.b, integers.ceil_divide(self.b, indices, loop.lanes), lanes)
+            size = self.b.select(self.b.compare("icmp sgt", indices, ZERO), vectors, size)
         saved, facts = loop.clamps, dict(self.e.facts.atoms)
         loop.clamps = loop.cuts
         for start, end in ((ZERO, inside), (inside, size)):
@@ -253,6 +254,11 @@ class NestWriter:
                 opened.next = self.body(loop, integers.progression(self.b, opened.iv, 1), opened.carried, first)
             state, loop.clamps, self.e.facts.atoms = opened.results, saved, facts
         return state
+
+    def _within(self, loop: Loop, atoms: Sequence[Atom], trip: Val) -> Val:
+        for atom in atoms:
+            trip = self._smaller(trip, self._bound(atom, loop.axis))
+        return trip
 
     def _whole(self, loop: Loop, count: Val) -> Val:
         """The part of ``count`` indices that fills vectors."""

@@ -233,22 +233,32 @@ def _clamp(items: list[Loop | Root], outer: tuple[Axis, ...] = ()) -> None:
     for item in items:
         if isinstance(item, Root):
             continue
-        shared: set[Atom] | None = None
-        for root in roots_of(item.body):
-            atoms = _restrictions(root, item)
-            if atoms is not None:
-                shared = atoms if shared is None else shared & atoms
         opened = (*outer, item.axis)
-        item.clamps = [a for a in shared or () if all(not isinstance(d, Axis) or d in opened for d in a.dims)]
+        item.clamps = _shared(item, opened, exponents=False)
         if item.axis.vector and not item.clamps and all(isinstance(inner, Root) for inner in item.body):
+            item.ends = _shared(item, opened, exponents=True)
             bounds = dict.fromkeys(a for root in roots_of(item.body) for a in _own_atoms(root, item.axis))
-            item.cuts = [a for a in bounds if all(not isinstance(d, Axis) or d in opened for d in a.dims)]
+            item.cuts = list(dict.fromkeys([*item.ends, *_usable(bounds, opened)]))
         _clamp(item.body, opened)
 
 
-def _restrictions(root: Root, loop: Loop) -> set[Atom] | None:
+def _shared(loop: Loop, opened: tuple[Axis, ...], *, exponents: bool) -> list[Atom]:
+    """The bounds that every root of a loop has."""
+    shared: set[Atom] | None = None
+    for root in roots_of(loop.body):
+        atoms = _restrictions(root, loop, exponents)
+        if atoms is not None:
+            shared = atoms if shared is None else shared & atoms
+    return _usable(shared or (), opened)
+
+
+def _usable(atoms: Iterable[Atom], opened: tuple[Axis, ...]) -> list[Atom]:
+    return [a for a in atoms if all(not isinstance(d, Axis) or d in opened for d in a.dims)]
+
+
+def _restrictions(root: Root, loop: Loop, exponents: bool) -> set[Atom] | None:
     """Atoms that bound a root along a loop; None if the root does not care what happens outside its neighbours'
-    bounds.
+    bounds. With ``exponents`` also those that do so if any index is inside.
     """
     axis = loop.axis
     along = root.reduce_axis is not None and root.reduce_axis.find() is axis
@@ -260,11 +270,15 @@ def _restrictions(root: Root, loop: Loop) -> set[Atom] | None:
         # Filled as far as anybody reads it: readers in this very loop read what it has just filled.
         elsewhere = [_own_atoms(reader, axis) for reader in root.readers if loop not in reader.path]
         return set.intersection(*elsewhere) if elsewhere else None
-    return _own_atoms(root, axis)
+    return _own_atoms(root, axis) | (_of_axis(root.exponents, axis) if exponents else set())
 
 
 def _own_atoms(root: Root, axis: Axis) -> set[Atom]:
-    return {c for c in map(canonical, root.atoms) if c.axis is axis}
+    return _of_axis(root.atoms, axis)
+
+
+def _of_axis(atoms: Iterable[Atom], axis: Axis) -> set[Atom]:
+    return {c for c in map(canonical, atoms) if c.axis is axis}
 
 
 # -- 5. lanes ----------------------------------------------------------------------------------------------------------

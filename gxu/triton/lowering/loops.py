@@ -92,6 +92,7 @@ class Root:
     loads: dict[Op, list[tuple[Dim, ...]]] = field(default_factory=dict)
     inputs: dict[Value, list[tuple[Dim, ...]]] = field(default_factory=dict)  # results of other roots
     atoms: frozenset[Atom] = frozenset()
+    exponents: frozenset[Atom] = frozenset()  # indices outside change nothing, if any index is inside
     wraps: list[Wrap] = field(default_factory=list)
     costly: dict[Value, list[tuple[Dim, ...]]] = field(default_factory=dict)  # values worth computing once
     readers: list[Root] = field(default_factory=list)  # of a buffer that only this segment needs
@@ -142,6 +143,8 @@ class Loop:
     clamps: list[Atom] = field(default_factory=list)
     # Where there are no clamps: bounds of some statements. Whole vectors within all of them come first, without masks.
     cuts: list[Atom] = field(default_factory=list)
+    # Of the cuts those behind which nothing changes, if any index is within them.
+    ends: list[Atom] = field(default_factory=list)
     wraps: list[Wrap] = field(default_factory=list)  # where the loop is cut into pieces without divisions
     lanes: int = 1
     # Loads that blocks of this loop and the vector loop in it transpose, with the dimensions they are read at, and the
@@ -195,7 +198,7 @@ def render(items: list[Loop | Root], indent: int = 0) -> list[str]:
         kind = f"vector {item.lanes}" if item.lanes > 1 else "for"
         names = dict.fromkeys(w.period if isinstance(w.period, int) else w.period.name for w in item.wraps)
         periods = ", ".join(str(name) for name in names)
-        cut += "".join(f" first while {atom.value.name}" for atom in item.cuts)
+        cut += "".join(f" {'mostly' if atom in item.ends else 'first'} while {atom.value.name}" for atom in item.cuts)
         pieces = f" in pieces of {periods}" if periods else ""
         if item.transposed:
             kind = f"blocks that transpose {', '.join(load.result.name for load, _ in item.transposed)} in"

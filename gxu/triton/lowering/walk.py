@@ -92,6 +92,7 @@ class Walker:
         for source in sources:
             self._visit(root, source, axes, seen, top=fills)
         root.atoms = frozenset(self._atoms(root))
+        root.exponents = frozenset(self._exponents(root))
         return root
 
     def _opaque(self, op: Op) -> Root:
@@ -203,9 +204,39 @@ class Walker:
         if number == 0 and op.name in ("arith.mulf", "arith.addf", "arith.subf"):
             first, second = (self._outside(v, dims, number) for v in op.operands)
             return [atom for atom in first if atom in second]
-        if number == 0 and op.name == "arith.extf":
+        if op.name == "arith.extf":
             return self._outside(op.operands[0], dims, number)
         return []
+
+    def _exponents(self, root: Root) -> list[Atom]:
+        """The mask of ``sum(exp(x - max(x)))`` where x is -inf outside it.
+
+        If any index is inside, the others change nothing: they add exp(-inf), or the sum is NaN anyway, because all of
+        x is -inf or a NaN.
+        """
+        op = root.op
+        if root.kind != "reduce" or len(op.operands) != 1 or identity_of(op) != 0:
+            return []
+        exponential = op.operands[0].op
+        if exponential is None or exponential.name not in ("math.exp", "math.exp2"):
+            return []
+        difference = exponential.operands[0].op
+        if difference is not None and difference.name == "arith.mulf":
+            factor = constant_of(difference.operands[1])
+            if factor is None or not 0 < factor < float("inf"):
+                return []
+            difference = difference.operands[0].op
+        if difference is None or difference.name != "arith.subf":
+            return []
+        x, largest = difference.operands
+        while largest.op is not None and largest.op.name in ("tt.splat", "tt.broadcast", "tt.expand_dims"):
+            largest = largest.op.operands[0]
+        maximum = largest.op
+        if maximum is None or maximum.name != "tt.reduce" or maximum.operands != [x]:
+            return []
+        if maximum.attrs["axis"] != op.attrs["axis"] or identity_of(maximum) != float("-inf"):
+            return []
+        return self._outside(x, root.axes, float("-inf"))
 
     def _exempted(self, condition: Value, dims: Dims) -> list[Atom]:
         """The mask of ``assert(condition | ~mask)``: indices outside it pass."""
