@@ -15,6 +15,7 @@ from gxu.benchmarks.triton.row import Case, Work
 
 GROUP = "attention"
 HEADS = 4
+BLOCK = 128  # of queries and of keys: as many as the caches near a core hold
 LOG2_E = 1.4426950408889634
 
 
@@ -57,56 +58,40 @@ def delta_kernel(o_ptr, do_ptr, delta_ptr, rows, D: tl.constexpr, BLOCK: tl.cons
 
 
 @triton.jit
-def backward_keys_kernel(
-    q_ptr, k_ptr, v_ptr, do_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr, T, scale, scale_log2,
+def backward_kernel(
+    q_ptr, k_ptr, v_ptr, do_ptr, lse_ptr, delta_ptr, dq_ptr, dk_ptr, dv_ptr, T, KEYS, scale, scale_log2,
     D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of BLOCK_N keys and values of one head."""
-    head = tl.program_id(1) * T * D
-    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    d = tl.arange(0, D)
-    k = tl.load(k_ptr + head + n[:, None] * D + d[None, :], n[:, None] < T, other=0.0)
-    v = tl.load(v_ptr + head + n[:, None] * D + d[None, :], n[:, None] < T, other=0.0)
-    dk = tl.zeros([BLOCK_N, D], tl.float32)
-    dv = tl.zeros([BLOCK_N, D], tl.float32)
-    for start in range(0, T, BLOCK_M):
-        m = start + tl.arange(0, BLOCK_M)
-        at = m[:, None] * D + d[None, :]
-        q = tl.load(q_ptr + head + at, m[:, None] < T, other=0.0)
-        do = tl.load(do_ptr + head + at, m[:, None] < T, other=0.0)
-        lse = tl.load(lse_ptr + tl.program_id(1) * T + m, m < T, other=float("inf"))
-        delta = tl.load(delta_ptr + tl.program_id(1) * T + m, m < T, other=0.0)
-        p = tl.exp2(tl.dot(k, tl.trans(q)) * scale_log2 - lse[None, :])
-        dv = tl.dot(p.to(do.dtype), do, dv)
-        ds = p * (tl.dot(v, tl.trans(do)) - delta[None, :])
-        dk = tl.dot(ds.to(q.dtype), q, dk)
-    tl.store(dv_ptr + head + n[:, None] * D + d[None, :], dv.to(dv_ptr.dtype.element_ty), n[:, None] < T)
-    tl.store(dk_ptr + head + n[:, None] * D + d[None, :], (dk * scale).to(dk_ptr.dtype.element_ty), n[:, None] < T)
+    """Gradients of KEYS keys and values of one head, and what they add to the gradients of all its queries.
 
-
-@triton.jit
-def backward_queries_kernel(
-    q_ptr, k_ptr, v_ptr, do_ptr, lse_ptr, delta_ptr, dq_ptr, T, scale, scale_log2,
-    D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-):  # fmt: skip
-    """Gradients of BLOCK_M queries of one head."""
+    Each program has queries' gradients of its own, (programs, heads, T, D), which add up in memory without atomics.
+    """
     head = tl.program_id(1) * T * D
-    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    first = tl.program_id(0) * KEYS
+    dq_ptr += tl.program_id(0) * tl.num_programs(1) * T * D
     d = tl.arange(0, D)
-    at = m[:, None] * D + d[None, :]
-    q = tl.load(q_ptr + head + at, m[:, None] < T, other=0.0)
-    do = tl.load(do_ptr + head + at, m[:, None] < T, other=0.0)
-    lse = tl.load(lse_ptr + tl.program_id(1) * T + m, m < T, other=float("inf"))
-    delta = tl.load(delta_ptr + tl.program_id(1) * T + m, m < T, other=0.0)
-    dq = tl.zeros([BLOCK_M, D], tl.float32)
-    for start in range(0, T, BLOCK_N):
-        n = start + tl.arange(0, BLOCK_N)
-        k = tl.load(k_ptr + head + n[:, None] * D + d[None, :], n[:, None] < T, other=0.0)
-        v = tl.load(v_ptr + head + n[:, None] * D + d[None, :], n[:, None] < T, other=0.0)
-        p = tl.exp2(tl.dot(q, tl.trans(k)) * scale_log2 - lse[:, None])
-        ds = p * (tl.dot(do, tl.trans(v)) - delta[:, None])
-        dq = tl.dot(ds.to(k.dtype), k, dq)
-    tl.store(dq_ptr + head + at, (dq * scale).to(dq_ptr.dtype.element_ty), m[:, None] < T)
+    for start_n in range(first, min(first + KEYS, T), BLOCK_N):
+        n = start_n + tl.arange(0, BLOCK_N)
+        keys = head + n[:, None] * D + d[None, :]
+        k = tl.load(k_ptr + keys, n[:, None] < T, other=0.0)
+        v = tl.load(v_ptr + keys, n[:, None] < T, other=0.0)
+        dk = tl.zeros([BLOCK_N, D], tl.float32)
+        dv = tl.zeros([BLOCK_N, D], tl.float32)
+        for start_m in range(0, T, BLOCK_M):
+            m = start_m + tl.arange(0, BLOCK_M)
+            queries = head + m[:, None] * D + d[None, :]
+            q = tl.load(q_ptr + queries, m[:, None] < T, other=0.0)
+            do = tl.load(do_ptr + queries, m[:, None] < T, other=0.0)
+            lse = tl.load(lse_ptr + tl.program_id(1) * T + m, m < T, other=float("inf"))
+            delta = tl.load(delta_ptr + tl.program_id(1) * T + m, m < T, other=0.0)
+            p = tl.exp2(tl.dot(q, tl.trans(k)) * scale_log2 - lse[:, None])
+            dv = tl.dot(tl.trans(p.to(do.dtype)), do, dv)
+            ds = (p * (tl.dot(do, tl.trans(v)) - delta[:, None]) * scale).to(q.dtype)
+            dk = tl.dot(tl.trans(ds), q, dk)
+            dq = tl.load(dq_ptr + queries, (m[:, None] < T) & (start_n > first), other=0.0)
+            tl.store(dq_ptr + queries, tl.dot(ds, k, dq), m[:, None] < T)
+        tl.store(dv_ptr + keys, dv.to(dv_ptr.dtype.element_ty), n[:, None] < T)
+        tl.store(dk_ptr + keys, dk.to(dk_ptr.dtype.element_ty), n[:, None] < T)
 
 
 def cases() -> list[Case]:
@@ -126,8 +111,8 @@ def operands(t: int, d: int, count: int) -> tuple[list[Tensor], list[Tensor]]:
 def launch_forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     t, d = q.shape[-2:]
     o, lse = torch.empty_like(q), torch.empty(HEADS, t, device=q.device)
-    grid = (triton.cdiv(t, 64), HEADS)
-    forward_kernel[grid](q, k, v, o, lse, t, d**-0.5 * LOG2_E, D=d, BLOCK_M=64, BLOCK_N=64)
+    grid = (triton.cdiv(t, BLOCK), HEADS)
+    forward_kernel[grid](q, k, v, o, lse, t, d**-0.5 * LOG2_E, D=d, BLOCK_M=BLOCK, BLOCK_N=BLOCK)
     return o, lse
 
 
@@ -149,14 +134,17 @@ def backward(t: int, d: int) -> Work:
     saved = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
 
     def kernel() -> tuple[Tensor, ...]:
-        dq, dk, dv = (torch.empty_like(gq) for _ in range(3))
+        # At least as many programs as threads, where there are enough keys.
+        keys = triton.cdiv(t, triton.cdiv(torch.get_num_threads(), HEADS) * BLOCK) * BLOCK
+        chunks = triton.cdiv(t, keys)
+        parts, dk, dv = gq.new_empty(chunks, *gq.shape), torch.empty_like(gk), torch.empty_like(gv)
         delta = torch.empty_like(lse)
         delta_kernel[(triton.cdiv(HEADS * t, 64),)](o, gdo, delta, HEADS * t, D=d, BLOCK=64)
-        grid = (triton.cdiv(t, 64), HEADS)
-        inputs, scales = (gq, gk, gv, gdo, lse, delta), (t, scale, scale * LOG2_E)
-        backward_keys_kernel[grid](*inputs, dk, dv, *scales, D=d, BLOCK_M=64, BLOCK_N=64)
-        backward_queries_kernel[grid](*inputs, dq, *scales, D=d, BLOCK_M=64, BLOCK_N=64)
-        return dq, dk, dv
+        inputs, results = (gq, gk, gv, gdo, lse, delta), (parts, dk, dv)
+        backward_kernel[chunks, HEADS](
+            *inputs, *results, t, keys, scale, scale * LOG2_E, D=d, BLOCK_M=BLOCK, BLOCK_N=BLOCK
+        )
+        return parts[0] if chunks == 1 else parts.sum(0), dk, dv
 
     def eager() -> tuple[Tensor, ...]:
         gradients: tuple[Tensor, ...] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(

@@ -19,10 +19,10 @@ def _configuration(m: int, n: int, k: int) -> triton.Config:
 
 
 CONFIGURATIONS = [
-    _configuration(64, 64, 64),
     _configuration(128, 128, 128),
     _configuration(128, 256, 256),
-    _configuration(256, 128, 256),
+    _configuration(256, 256, 256),
+    _configuration(512, 256, 256),
 ]
 
 

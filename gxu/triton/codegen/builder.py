@@ -28,6 +28,7 @@ class Level:
         self.lines: list[str] = []
         self.block = label
         self.memo: dict[object, Val] = {}
+        self.packed: dict[object, object] = {}  # operands of products, see dot_packing.Packing.once
 
 
 class Loop:
@@ -251,6 +252,14 @@ class Builder:
 
     def pop(self) -> Level:
         return self.levels.pop()
+
+    @contextlib.contextmanager
+    def outside(self, depth: int) -> Iterator[None]:
+        """Code written inside the ``with`` goes to the level of ``depth``, in front of what is open inside it."""
+        inner = self.levels[depth + 1 :]
+        del self.levels[depth + 1 :]
+        yield
+        self.levels += inner
 
     @contextlib.contextmanager
     def loop(

@@ -1,15 +1,17 @@
 """Matrix products: blocks of the result stay in registers while the whole inner dimension passes by.
 
-Both operands are tiles in memory, row-major. A block is ``rows x (columns x lanes)`` accumulators: each step along the
+Both operands are tiles in memory. A block is ``rows x (columns x lanes)`` accumulators: each step along the
 inner dimension loads one row of vectors of the right operand, and broadcasts one element of the left for each row.
 
-Narrow elements are packed first, once a product (:mod:`dot_packing`): into groups where the CPU multiplies groups
-of them in one instruction, else into the accumulator's type.
+What does not lie as that wants it is packed first (:mod:`dot_packing`): a right operand whose columns lie in one piece,
+and narrow elements, into groups where the CPU multiplies groups of them in one instruction, else into the
+accumulator's type. A tile that does not change in the loop around the product is packed in front of the loop.
 """
 
 from __future__ import annotations
 
-from ..ir.module import Op
+from ..ir.module import Op, Value
+from ..lowering.operands import untransposed
 from . import dot_packing, integers
 from .evaluate import ZERO, Buffer, Evaluator, Index
 from .target import Target
@@ -22,29 +24,41 @@ _I32 = "i32"
 
 def write(e: Evaluator, op: Op, output: Buffer, target: Target) -> None:
     """``tt.dot``: output = a @ b + c, for 2-D tiles and for batches of them."""
-    a, b = e.buffers[op.operands[0]], e.buffers[op.operands[1]]
+    a, b = (_operand(e, value) for value in op.operands[:2])
     shape = op.result.type.shape
     elem = _accumulator(op)
     lanes = min(target.vector_bytes * 8 // (64 if elem in ("f64", "i64") else 32), shape[-1])
-    packing = dot_packing.choose(a.elem, b.elem, elem, a.shape[-1], lanes, target)
+    packing = dot_packing.choose(a.buffer.elem, b.buffer.elem, elem, a.buffer.shape[-1], lanes, target)
     if len(shape) == 2:
-        _product(e, op, packing.pack(e, a, b, ()), output, (), lanes, packing)
+        _product(e, op, a, b, output, (), lanes, packing)
         return
     with e.b.loop(_I32, ZERO, constant(shape[0], _I32), constant(1, _I32)) as batch:
-        _product(e, op, packing.pack(e, a, b, (batch.iv,)), output, (batch.iv,), lanes, packing)
+        _product(e, op, a, b, output, (batch.iv,), lanes, packing)
+
+
+def _operand(e: Evaluator, value: Value) -> dot_packing.Source:
+    """The tile in memory that an operand is, or is the transpose of."""
+    source, exchanged = untransposed(value, lambda tile: tile in e.buffers)
+    kept = e.buffers[source]
+    return dot_packing.Source(source, dot_packing.exchange(kept) if exchanged else kept)
 
 
 def _product(
     e: Evaluator,
     op: Op,
-    packed: tuple[dot_packing.Operand, dot_packing.Operand, Buffer | None],
+    a: dot_packing.Source,
+    b: dot_packing.Source,
     output: Buffer,
     batch: Index,
     lanes: int,
     packing: dot_packing.Packing,
 ) -> None:
     builder = e.b
-    a, b, too_much = packed
+    left = packing.once(e, a, batch, "left", packing.left)
+    right = packing.once(e, b, batch, "right", packing.right)
+    too_much = None
+    if (column_sums := packing.too_much) is not None:
+        too_much = packing.once(e, b, batch, "too much", lambda *_: column_sums(e, right))
     rows_total, columns_total = op.result.type.shape[-2:]
     elem = _accumulator(op)
     columns = min(_COLUMNS, columns_total // lanes)
@@ -60,13 +74,13 @@ def _product(
             places = [(*batch, i, j) for i in row_index for j in column_index]
             start = [dot_packing.convert(e, e.at(op.operands[2], place), elem) for place in places]
             if too_much is not None:
-                corrections = [e.read_buffer(too_much, (ZERO, place[-1])) for place in places]
+                corrections = [too_much.at(e, (ZERO, place[-1])) for place in places]
                 start = [builder.binary("sub", x, y) for x, y in zip(start, corrections, strict=True)]
             start = [_vector(e, x) for x in start]
-            with builder.loop(_I32, ZERO, constant(a.steps, _I32), constant(1, _I32), start) as steps:
-                right = [b.at(e, (steps.iv, column)) for column in column_index]
-                left = [a.at(e, (row, steps.iv)) for row in row_index]
-                pairs = [(x, y) for x in left for y in right]
+            with builder.loop(_I32, ZERO, constant(right.steps, _I32), constant(1, _I32), start) as steps:
+                vectors = [right.at(e, (steps.iv, column)) for column in column_index]
+                elements = [left.at(e, (row, steps.iv)) for row in row_index]
+                pairs = [(x, y) for x in elements for y in vectors]
                 steps.next = [
                     packing.multiply_add(e, x, y, total) for (x, y), total in zip(pairs, steps.carried, strict=True)
                 ]

@@ -23,12 +23,21 @@ ZERO = constant(0, "i32")
 
 @dataclass(eq=False, slots=True)
 class Buffer:
-    """Memory that keeps a tile: where it starts, and the depth of the code that fills it."""
+    """Memory that keeps a tile: where it starts, and the depth of the code that fills it.
+
+    The tile lies there row by row; where ``transposed``, with its last two dimensions exchanged. ``home`` is the depth
+    of the block that it belongs to: whoever reads it deeper inside finds the same tile each time.
+    """
 
     pointer: Val
     elem: str
     shape: tuple[int, ...]
     depth: int
+    transposed: bool = False
+    home: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.home = self.depth
 
 
 @dataclass(eq=False, slots=True)
@@ -269,7 +278,10 @@ class Evaluator:
     def buffer_address(self, buffer: Buffer, index: Index) -> Val:
         elem = "i8" if buffer.elem == "i1" else buffer.elem
         index = tuple(ZERO if size == 1 else i for i, size in zip(index, buffer.shape, strict=True))
-        return integers.offset_pointer(self.b, buffer.pointer, self.linear(index, buffer.shape), elem)
+        shape = buffer.shape
+        if buffer.transposed:
+            index, shape = (*index[:-2], index[-1], index[-2]), (*shape[:-2], shape[-1], shape[-2])
+        return integers.offset_pointer(self.b, buffer.pointer, self.linear(index, shape), elem)
 
     # -- bounds -------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from ..ir.types import byte_size
 from ..lowering.form import form_loops
 from ..lowering.hazards import may_overwrite, stale_loads
 from ..lowering.loops import RESULTS, Loop, Root, loops_of, render
+from ..lowering.operands import lies_transposed, only_multiplied, untransposed
 from ..lowering.reads import KEPT_OPERANDS
 from ..lowering.reuse import repeated_values, shared_scalar_loops
 from ..lowering.segments import Segments, is_root
@@ -224,6 +225,8 @@ class KernelWriter:
     def _keep_operands(self, op: Op) -> None:
         for number in KEPT_OPERANDS.get(op.name, ()):
             operand = op.operands[number]
+            if op.name == "tt.dot":
+                operand, _ = untransposed(operand, lambda value: value in self.e.buffers)
             recomputed = op.name != "tt.dot" and self.segments.is_index_arithmetic(operand)
             if operand not in self.e.buffers and not recomputed:
                 # At its own place: other roots of this segment read it there too.
@@ -232,6 +235,8 @@ class KernelWriter:
 
     def _keep(self, op: Op, value: Value) -> None:
         buffer = self.allocate(value)
+        if len(buffer.shape) > 1 and only_multiplied(value):
+            buffer.transposed = lies_transposed(value, self.strides)
         self.e.buffers[value] = buffer
         self.pending.append(("buffer", op, value, buffer))
 
@@ -297,6 +302,7 @@ class KernelWriter:
             fills = value is not None and self.e.buffers.get(value) is buffer
             root = self.walker.make(kind, op, value, fills=fills)
             root.outputs = [buffer]
+            root.transposed = buffer is not None and buffer.transposed
             roots.append(root)
         for root in roots:
             if root.value is not None and root.value in local:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..lowering.loops import Loop
 from . import integers
+from .builder import Builder
 from .evaluate import ZERO, Buffer
 from .values import LLVM_TYPE, Val, constant
 
@@ -79,16 +80,16 @@ def _read_blocks(nest: NestWriter, rows: Loop, columns: Loop, down: Val, across:
     del nest.position[rows.axis], nest.position[columns.axis]
     for number, block in enumerate(rows.blocks):
         assert isinstance(block, Buffer)
-        for row, value in enumerate(_transpose(nest, [line[number] for line in lines])):
+        for row, value in enumerate(transpose_block(b, [line[number] for line in lines])):
             nest.e.write_buffer(block, (constant(row, _I32), integers.progression(b, ZERO, 1)), value)
     return [block for block in rows.blocks if isinstance(block, Buffer)]
 
 
-def _transpose(nest: NestWriter, vectors: list[Val]) -> list[Val]:
+def transpose_block(b: Builder, vectors: list[Val]) -> list[Val]:
     """Transposes a square block: in step s, lanes whose numbers differ in bit s change places between the vectors
     whose numbers differ in it.
     """
-    b, size, elem = nest.b, len(vectors), vectors[0].elem
+    size, elem = len(vectors), vectors[0].elem
     kind = f"<{size} x {LLVM_TYPE[elem]}>"
     refs = [b.wide(vector) for vector in vectors]
     step = 1

@@ -97,11 +97,23 @@ def _contiguity(access: Access, scores: dict[Axis, float]) -> None:
             scores[axis] = scores.get(axis, 0.0) - (_SCATTERED if is_store and contiguous else 1.0)
 
 
+def _kept_in_rows(root: Root, scores: dict[Axis, float]) -> None:
+    """A tile that is kept is a store that is contiguous along the last dimension of its memory."""
+    axes = list(root.axes)
+    if root.transposed:
+        axes[-2:] = reversed(axes[-2:])
+    for dim, axis in enumerate(reversed(axes)):
+        if axis is not None and axes[-1] is not None:
+            scores[axis.find()] = scores.get(axis.find(), 0.0) + (2.0 if dim == 0 else -_SCATTERED)
+
+
 def _choose_vector_axes(roots: list[Root]) -> None:
     scores: dict[Axis, float] = {}
     for root in roots:
         for access in root.accesses:
             _contiguity(access, scores)
+        if root.kind == "buffer":
+            _kept_in_rows(root, scores)
     # Most scans go index by index.
     scalar = {
         root.reduce_axis.find()

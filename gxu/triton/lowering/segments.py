@@ -10,6 +10,7 @@ from ..analysis.effects import STORES, is_volatile
 from ..codegen.elementwise import COST, EXPENSIVE
 from ..ir.module import Block, Function, Op, Value
 from .again import Again
+from .operands import only_multiplied, untransposed
 from .sinking import sink
 from .walk import ROOT_RESULTS
 
@@ -52,7 +53,7 @@ class Segments:
                     again = all(block is op.parent for block, _ in elsewhere)
                     again = again and self._again.is_cheap(value, [starts[other] for other in elsewhere])
                     if op.name not in ROOT_RESULTS and costly and not again:
-                        self.kept.add(value)
+                        self.kept.add(_read_by_products(value))
                     else:
                         crossing.append(value)
         for value in crossing:
@@ -144,3 +145,11 @@ class Segments:
                 known = min(own + sum(map(self._cost, op.operands)), 1000)
             self._costs[value] = known
         return known
+
+
+def _read_by_products(value: Value) -> Value:
+    """Where products read a value: a transpose from the memory of what is transposed."""
+    if not only_multiplied(value):
+        return value
+    source, _ = untransposed(value, lambda _: False)
+    return value if source.op is None or source.op.name in ROOT_RESULTS else source
