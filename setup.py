@@ -34,6 +34,9 @@ PACKAGED_FILES = {
     "examples/queries.txt": "gxu/share/queries.txt",
 }
 
+# Types of torch.gxu (PEP 561): beside the package, not in it.
+STUB_FILES = ["torch-stubs/gxu.pyi", "torch-stubs/py.typed"]
+
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 
 
@@ -115,7 +118,7 @@ class BuildPython(build_py):
         super().run()
         if self.editable_mode:
             return
-        for source, target in PACKAGED_FILES.items():
+        for source, target in {**PACKAGED_FILES, **{name: name for name in STUB_FILES}}.items():
             destination = Path(self.build_lib, target)
             destination.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / source, destination)
