@@ -29,20 +29,23 @@ def write(nest: NestWriter, rows: Loop, trip: Val) -> None:
     width = nest.trip(columns)
     whole_rows, whole_columns = _whole(nest, trip, size), _whole(nest, width, size)
     left = integers.sub(b, width, whole_columns)
-    with b.loop(_I32, ZERO, whole_rows, constant(size, _I32)) as down:
+    # Down the columns first: there what is transposed lies in one piece, which the CPU reads ahead.
+    with b.loop(_I32, ZERO, whole_columns, constant(size, _I32)) as across:
         b.lanes = size
-        with b.loop(_I32, ZERO, whole_columns, constant(size, _I32)) as across:
+        with b.loop(_I32, ZERO, whole_rows, constant(size, _I32)) as down:
             blocks = _read_blocks(nest, rows, columns, down.iv, across.iv)
-            with _each_row(nest, rows, down.iv, size) as row:
+            with _each_row(nest, rows, down.iv, constant(size, _I32)) as row:
                 column = integers.progression(b, across.iv, 1)
                 nest.position[columns.axis] = column
                 for (load, dims), block in zip(rows.transposed, blocks, strict=True):
                     value = nest.e.read_buffer(block, (row, integers.progression(b, ZERO, 1)))
                     nest.e.bind(load.result, nest.index(dims), value)
                 nest.body(columns, column, [], None)
-        if left.const != 0:
-            with _each_row(nest, rows, down.iv, size):
-                nest.tail(columns, whole_columns, left, [])
+        b.lanes = 1
+    if left.const != 0:
+        b.lanes = size
+        with _each_row(nest, rows, ZERO, whole_rows):
+            nest.tail(columns, whole_columns, left, [])
         b.lanes = 1
     if not isinstance(trip.const, int) or trip.const != whole_rows.const:
         with b.loop(_I32, whole_rows, trip, constant(1, _I32)) as rest:
@@ -60,9 +63,9 @@ def _whole(nest: NestWriter, count: Val, size: int) -> Val:
 
 
 @contextlib.contextmanager
-def _each_row(nest: NestWriter, rows: Loop, start: Val, size: int) -> Iterator[Val]:
-    """A loop over the rows of a block, written once: gives the row's number."""
-    with nest.b.loop(_I32, ZERO, constant(size, _I32), constant(1, _I32)) as row:
+def _each_row(nest: NestWriter, rows: Loop, start: Val, count: Val) -> Iterator[Val]:
+    """A loop over ``count`` rows from ``start`` on, written once: gives the row's number from there."""
+    with nest.b.loop(_I32, ZERO, count, constant(1, _I32)) as row:
         nest.enter(rows, integers.add(nest.b, start, row.iv))
         yield row.iv
         del nest.position[rows.axis]
