@@ -11,6 +11,7 @@ import torch
 import triton
 
 from gxu.benchmarks.triton.row import Case, Row, Settings, median_us
+from gxu.triton.driver import packed_signature
 
 GROUP = "launch"
 DISPATCH_BAR, LAUNCHER_BAR = 1 / 1.1, 1.0
@@ -65,7 +66,7 @@ def _launcher(name: str, settings: Settings) -> Row:
     driver: Any = triton.runtime.driver.active
     stream = driver.get_current_stream(driver.get_current_device())
     # A parameter that is 1 is compiled in, so it is not passed on.
-    arguments = (compiled.function, 1, 1, 1, stream, compiled.run.signature, (x, 1))
+    arguments = (compiled.function, 1, 1, 1, stream, packed_signature([*compiled.src.signature.values()]), (x, 1))
     empty = torch.zeros(0)
 
     def launches() -> None:
