@@ -2,343 +2,23 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
-#include <c10/util/llvmMathExtras.h>
+#include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <algorithm>
 #include <array>
-#include <deque>
+#include <atomic>
 #include <memory>
 #include <mutex>
-#include <unordered_map>
-#include <vector>
 
+#include "allocator/device_cache.h"
 #include "memory_check.h"
 #include "stream.h"
 
 namespace gxu {
 namespace {
 
-using c10::CachingAllocator::StatArray;
-using c10::CachingAllocator::StatType;
-using c10::CachingDeviceAllocator::DeviceStats;
-
-constexpr size_t kGranularity = 512;
-constexpr size_t kLargestSmallBlock = size_t{1} << 20;
-constexpr size_t kSmallestSlab = size_t{64} << 10;
-constexpr size_t kLargestSlab = size_t{2} << 20;
-constexpr size_t kBlocksPerSlab = 16;
-constexpr int kClassesPerOctave = 8;
-constexpr int kLinearClasses = kClassesPerOctave;  // 512, 1024, ... 4096
-constexpr int kNumClasses = kLinearClasses + kClassesPerOctave * (63 - 12);
-
-// Size classes: multiples of 512 bytes up to 4 KiB, then eight to each power of two, so that at most an eighth is lost.
-int size_class(size_t nbytes) {
-  if (nbytes <= kGranularity * kLinearClasses) {
-    return static_cast<int>((std::max<size_t>(nbytes, 1) - 1) / kGranularity);
-  }
-  const auto octave = static_cast<int>(c10::llvm::Log2_64(nbytes - 1));  // 2^octave < nbytes <= 2^(octave + 1)
-  const auto step = (nbytes - 1) >> (octave - 3);                        // 8 .. 15
-  return kLinearClasses + (octave - 12) * kClassesPerOctave + static_cast<int>(step - kClassesPerOctave);
-}
-
-size_t class_bytes(int index) {
-  if (index < kLinearClasses) {
-    return kGranularity * (index + 1);
-  }
-  const int octave = 12 + (index - kLinearClasses) / kClassesPerOctave;
-  const size_t step = kClassesPerOctave + (index - kLinearClasses) % kClassesPerOctave + 1;
-  return step << (octave - 3);
-}
-
-size_t round_to_granularity(size_t nbytes) {
-  return (std::max<size_t>(nbytes, 1) + kGranularity - 1) / kGranularity * kGranularity;
-}
-
-struct Segment {
-  void* pointer;
-  size_t size;
-  StatType pool;
-  int live_blocks = 0;
-};
-
-struct Block {
-  void* pointer;
-  Segment* segment;
-  int size_class;
-  c10::DeviceIndex device;
-  c10::StreamId stream;
-  size_t requested = 0;
-  size_t counted = 0;                            // bytes that the statistics count for it
-  std::vector<c10::StreamId> foreign_streams{};  // other streams that use it, from recordStream
-  int pending_events = 0;                        // of those streams, after it was freed
-};
-
-using FreeLists = std::array<std::vector<Block*>, kNumClasses>;
-
-void increase(StatArray& stats, StatType pool, size_t amount) {
-  stats[static_cast<size_t>(StatType::AGGREGATE)].increase(amount);
-  stats[static_cast<size_t>(pool)].increase(amount);
-}
-
-void decrease(StatArray& stats, StatType pool, size_t amount) {
-  stats[static_cast<size_t>(StatType::AGGREGATE)].decrease(amount);
-  stats[static_cast<size_t>(pool)].decrease(amount);
-}
-
-template <typename Reset>
-void for_each_stat(DeviceStats& stats, Reset reset) {
-  for (StatArray* array :
-       {&stats.allocation, &stats.segment, &stats.active, &stats.inactive_split, &stats.allocated_bytes,
-        &stats.reserved_bytes, &stats.active_bytes, &stats.inactive_split_bytes, &stats.requested_bytes}) {
-    for (auto& stat : *array) {
-      reset(stat);
-    }
-  }
-  reset(stats.oversize_allocations);
-  reset(stats.oversize_segments);
-}
-
-std::string format_bytes(size_t bytes) {
-  constexpr std::array<const char*, 5> units{"bytes", "KiB", "MiB", "GiB", "TiB"};
-  auto value = static_cast<double>(bytes);
-  size_t unit = 0;
-  while (value >= 1024 && unit + 1 < units.size()) {
-    value /= 1024;
-    ++unit;
-  }
-  std::array<char, 32> text;
-  std::snprintf(text.data(), text.size(), unit == 0 ? "%.0f %s" : "%.2f %s", value, units[unit]);
-  return text.data();
-}
-
-// The memory of one device. Not thread-safe: `Cache` locks.
-class DeviceCache {
- public:
-  explicit DeviceCache(c10::DeviceIndex device) : device_(device) {}
-
-  Block* allocate(size_t nbytes, c10::StreamId stream) {
-    if (C10_UNLIKELY(!events_.empty())) {
-      release_finished_blocks();
-    }
-    const int index = size_class(nbytes + (checks_memory() ? kCheckedGap : 0));
-    std::vector<Block*>& free_blocks = free_lists(stream)[index];
-    if (C10_UNLIKELY(free_blocks.empty())) {
-      add_segment(nbytes, index, stream, free_blocks);
-    }
-    Block* block = free_blocks.back();
-    free_blocks.pop_back();
-    ++block->segment->live_blocks;
-    block->requested = nbytes;
-    block->counted = round_to_granularity(nbytes);
-    const StatType pool = block->segment->pool;
-    increase(stats_.allocation, pool, 1);
-    increase(stats_.allocated_bytes, pool, block->counted);
-    increase(stats_.requested_bytes, pool, nbytes);
-    increase(stats_.active, pool, 1);
-    increase(stats_.active_bytes, pool, block->counted);
-    return block;
-  }
-
-  void free(Block* block) {
-    const StatType pool = block->segment->pool;
-    decrease(stats_.allocation, pool, 1);
-    decrease(stats_.allocated_bytes, pool, block->counted);
-    decrease(stats_.requested_bytes, pool, block->requested);
-    if (C10_LIKELY(block->foreign_streams.empty()) || !record_events(block)) {
-      make_available(block);
-    }
-  }
-
-  // Gives every segment without a live block back to the runtime. Waits for the device.
-  void release_free_segments() {
-    const DeviceScope scope(device_);
-    if (runtime().gxuDeviceSynchronize() == gxuSuccess) {
-      release_finished_blocks();
-    }
-    end_quarantine(0);
-    for (auto& [stream, lists] : free_lists_) {
-      for (auto& blocks : *lists) {
-        std::erase_if(blocks, [](Block* block) {
-          const bool unused = block->segment->live_blocks == 0;
-          if (unused) {
-            delete block;
-          }
-          return unused;
-        });
-      }
-    }
-    std::erase_if(segments_, [this](const std::unique_ptr<Segment>& segment) {
-      if (segment->live_blocks > 0) {
-        return false;
-      }
-      runtime().gxuFree(segment->pointer);
-      decrease(stats_.segment, segment->pool, 1);
-      decrease(stats_.reserved_bytes, segment->pool, segment->size);
-      ++stats_.num_device_free;
-      return true;
-    });
-  }
-
-  // The statistics, with the blocks that are free but lie in a segment in use counted now.
-  DeviceStats stats() {
-    DeviceStats result = stats_;
-    for (const auto& [stream, lists] : free_lists_) {
-      for (const auto& blocks : *lists) {
-        for (const Block* block : blocks) {
-          if (block->segment->live_blocks > 0) {
-            increase(result.inactive_split, block->segment->pool, 1);
-            increase(result.inactive_split_bytes, block->segment->pool, class_bytes(block->size_class));
-          }
-        }
-      }
-    }
-    return result;
-  }
-
-  DeviceStats& counters() { return stats_; }
-
- private:
-  struct PendingEvent {
-    gxuEvent_t event;
-    Block* block;
-  };
-
-  FreeLists& free_lists(c10::StreamId stream) {
-    if (C10_LIKELY(last_lists_ != nullptr && last_stream_ == stream)) {
-      return *last_lists_;
-    }
-    auto& lists = free_lists_[stream];
-    if (lists == nullptr) {
-      lists = std::make_unique<FreeLists>();
-    }
-    last_stream_ = stream;
-    last_lists_ = lists.get();
-    return *lists;
-  }
-
-  void add_segment(size_t nbytes, int index, c10::StreamId stream, std::vector<Block*>& free_blocks);
-  void* allocate_from_runtime(size_t size, size_t requested);
-  [[noreturn]] void throw_out_of_memory(size_t requested);
-
-  // Frees the block once every other stream that used it has passed this point. False where no event was recorded.
-  bool record_events(Block* block) {
-    for (const c10::StreamId stream : std::exchange(block->foreign_streams, {})) {
-      gxuEvent_t event = nullptr;
-      const RuntimeApi& api = runtime();
-      if (api.gxuEventCreate(&event, gxuEventDisableTiming) != gxuSuccess) {
-        continue;  // the runtime is shutting down
-      }
-      if (api.gxuEventRecord(event, native_stream(stream)) != gxuSuccess) {
-        api.gxuEventDestroy(event);
-        continue;
-      }
-      events_.push_back({event, block});
-      ++block->pending_events;
-    }
-    return block->pending_events > 0;
-  }
-
-  void release_finished_blocks() {
-    std::erase_if(events_, [this](const PendingEvent& pending) {
-      if (runtime().gxuEventQuery(pending.event) == gxuErrorNotReady) {
-        return false;
-      }
-      runtime().gxuEventDestroy(pending.event);
-      if (--pending.block->pending_events == 0) {
-        make_available(pending.block);
-      }
-      return true;
-    });
-  }
-
-  void make_available(Block* block) {
-    const StatType pool = block->segment->pool;
-    decrease(stats_.active, pool, 1);
-    decrease(stats_.active_bytes, pool, block->counted);
-    --block->segment->live_blocks;
-    if (C10_UNLIKELY(checks_memory())) {
-      quarantine_.push_back(block);
-      quarantined_bytes_ += class_bytes(block->size_class);
-      end_quarantine(kCheckedQuarantine);
-    } else {
-      free_lists(block->stream)[block->size_class].push_back(block);
-    }
-  }
-
-  // Lets the oldest blocks out until at most `limit` bytes are left.
-  void end_quarantine(size_t limit) {
-    while (quarantined_bytes_ > limit) {
-      Block* block = quarantine_.front();
-      quarantine_.pop_front();
-      quarantined_bytes_ -= class_bytes(block->size_class);
-      free_lists(block->stream)[block->size_class].push_back(block);
-    }
-  }
-
-  c10::DeviceIndex device_;
-  std::unordered_map<c10::StreamId, std::unique_ptr<FreeLists>> free_lists_;
-  c10::StreamId last_stream_ = 0;
-  FreeLists* last_lists_ = nullptr;
-  std::vector<std::unique_ptr<Segment>> segments_;
-  std::deque<PendingEvent> events_;
-  std::deque<Block*> quarantine_;  // only while accesses are checked
-  size_t quarantined_bytes_ = 0;
-  DeviceStats stats_;
-};
-
-void DeviceCache::add_segment(size_t nbytes, int index, c10::StreamId stream, std::vector<Block*>& free_blocks) {
-  const size_t block_size = class_bytes(index);
-  const bool small = block_size <= kLargestSmallBlock;
-  const size_t size =
-      small ? std::max(std::clamp(block_size * kBlocksPerSlab, kSmallestSlab, kLargestSlab) / block_size, size_t{1}) *
-                  block_size
-            : block_size;
-  auto segment = std::make_unique<Segment>();
-  segment->pointer = allocate_from_runtime(size, nbytes);
-  segment->size = size;
-  segment->pool = small ? StatType::SMALL_POOL : StatType::LARGE_POOL;
-  ++stats_.num_device_alloc;
-  increase(stats_.segment, segment->pool, 1);
-  increase(stats_.reserved_bytes, segment->pool, size);
-  auto* base = static_cast<char*>(segment->pointer);
-  for (size_t offset = size; offset >= block_size; offset -= block_size) {  // the lowest address is handed out first
-    free_blocks.push_back(new Block{base + offset - block_size, segment.get(), index, device_, stream});
-  }
-  segments_.push_back(std::move(segment));
-}
-
-void* DeviceCache::allocate_from_runtime(size_t size, size_t requested) {
-  const DeviceScope scope(device_);
-  void* pointer = nullptr;
-  gxuError_t error = runtime().gxuMalloc(&pointer, size);
-  if (error == gxuErrorOutOfMemory) {
-    ++stats_.num_alloc_retries;
-    release_free_segments();
-    error = runtime().gxuMalloc(&pointer, size);
-  }
-  if (error == gxuErrorOutOfMemory) {
-    ++stats_.num_ooms;
-    throw_out_of_memory(requested);
-  }
-  check(error, "gxuMalloc");
-  return pointer;
-}
-
-void DeviceCache::throw_out_of_memory(size_t requested) {
-  size_t free = 0;
-  size_t total = 0;
-  GXU_CALL(gxuMemGetInfo, &free, &total);
-  const auto aggregate = static_cast<size_t>(StatType::AGGREGATE);
-  const auto allocated = static_cast<size_t>(stats_.allocated_bytes[aggregate].current);
-  const auto reserved = static_cast<size_t>(stats_.reserved_bytes[aggregate].current);
-  TORCH_CHECK_WITH(OutOfMemoryError, false, "GXU out of memory. Tried to allocate ", format_bytes(requested), ". GPU ",
-                   static_cast<int>(device_), " has a limit of ", format_bytes(total), " of which ", format_bytes(free),
-                   " is free. Of the memory in use ", format_bytes(allocated), " is allocated by PyTorch, and ",
-                   format_bytes(reserved - allocated),
-                   " is reserved by PyTorch but unallocated. (GXU_MEMORY_LIMIT sets the limit of the host engine.)");
-}
-
-// All devices, and the block behind each live pointer.
+// All devices, and the block behind each live pointer. One lock for all: an allocation holds it for tens of
+// nanoseconds, and the runtime is called without it.
 struct Cache {
   std::mutex mutex;
   ska::flat_hash_map<void*, Block*> live_blocks;
@@ -346,7 +26,7 @@ struct Cache {
 
   DeviceCache& device(c10::DeviceIndex index) {
     auto& device = devices[index];
-    if (device == nullptr) {
+    if (C10_UNLIKELY(device == nullptr)) {
       device = std::make_unique<DeviceCache>(index);
     }
     return *device;
@@ -359,12 +39,39 @@ struct Cache {
     std::lock_guard<std::mutex> lock(mutex);
     return function(device(resolved));
   }
+
+  Block* find(void* pointer) const {
+    const auto entry = live_blocks.find(pointer);
+    return entry != live_blocks.end() ? entry->second : nullptr;
+  }
 };
 
 Cache& cache() {
   static auto* instance = new Cache;
   return *instance;
 }
+
+// What the profiler is told about an allocation, and about a free with its size negative.
+struct MemoryReport {
+  void* pointer = nullptr;  // nullptr: nobody listens
+  int64_t size = 0;
+  size_t allocated = 0;
+  size_t reserved = 0;
+  c10::DeviceIndex device = 0;
+
+  // Looking for a profiler of this thread costs as much as an allocation; whether there is one at all costs nothing.
+  static bool is_wanted() { return C10_UNLIKELY(torch::autograd::profiler::isProfilerEnabledInMainThread()); }
+
+  static MemoryReport of(const Block& block, int64_t size, DeviceCache& device) {
+    const DeviceStats& counters = device.counters();
+    return {block.pointer, size, current(counters.allocated_bytes), current(counters.reserved_bytes), block.device};
+  }
+  void send() const {
+    if (C10_UNLIKELY(pointer != nullptr)) {
+      c10::reportMemoryUsageToProfiler(pointer, size, allocated, reserved, c10::Device(kGxu, device));
+    }
+  }
+};
 
 }  // namespace
 
@@ -380,33 +87,58 @@ at::DataPtr CachingAllocator::allocate(size_t nbytes) {
 
 at::DataPtr CachingAllocator::allocate_on(c10::DeviceIndex device, size_t nbytes, c10::Device label) {
   ensure_initialized();
+  void* pointer = allocate_raw(device, nbytes, current_stream_id(device));
+  return {pointer, pointer, &CachingAllocator::free, label};
+}
+
+void* CachingAllocator::allocate_raw(c10::DeviceIndex device, size_t nbytes, c10::StreamId stream) {
   if (nbytes == 0) {
-    return {nullptr, nullptr, &CachingAllocator::free, label};
+    return nullptr;
   }
   TORCH_CHECK_WITH(OutOfMemoryError, nbytes <= size_t{1} << 60, "GXU out of memory. Tried to allocate more than 1EB.");
-  const c10::StreamId stream = current_stream_id(device);
-  Cache& all = cache();
-  std::lock_guard<std::mutex> lock(all.mutex);
-  Block* block = all.device(device).allocate(nbytes, stream);
-  all.live_blocks[block->pointer] = block;
-  add_checked_block(block->pointer, nbytes);
-  return {block->pointer, block->pointer, &CachingAllocator::free, label};
+  auto context = gather_context(RecordContext::STATE);
+  void* pointer = nullptr;
+  MemoryReport report;
+  {
+    Cache& all = cache();
+    DeviceCache::Lock lock(all.mutex);
+    DeviceCache& device_cache = all.device(device);
+    Block* block = device_cache.allocate(nbytes, stream, std::move(context), lock);
+    all.live_blocks[block->pointer] = block;
+    add_checked_block(block->pointer, nbytes);
+    pointer = block->pointer;
+    if (MemoryReport::is_wanted()) {
+      report = MemoryReport::of(*block, static_cast<int64_t>(block->size), device_cache);
+    }
+  }
+  report.send();
+  return pointer;
 }
 
 bool CachingAllocator::try_free(void* pointer) noexcept {
   if (is_in_bad_fork()) {
     return true;  // another thread may have held the lock at the fork; the memory is the parent's business
   }
-  Cache& all = cache();
-  std::lock_guard<std::mutex> lock(all.mutex);
-  const auto entry = all.live_blocks.find(pointer);
-  if (entry == all.live_blocks.end()) {
-    return false;
+  auto context = gather_context(RecordContext::ALL);
+  MemoryReport report;
+  {
+    Cache& all = cache();
+    DeviceCache::Lock lock(all.mutex);
+    const auto entry = all.live_blocks.find(pointer);
+    if (entry == all.live_blocks.end()) {
+      return false;
+    }
+    Block* block = entry->second;
+    all.live_blocks.erase(entry);
+    remove_checked_block(pointer);
+    DeviceCache& device = all.device(block->device);
+    if (MemoryReport::is_wanted()) {
+      report = MemoryReport::of(*block, -static_cast<int64_t>(block->size), device);
+      report.allocated -= block->size;
+    }
+    device.free(block, std::move(context), lock);
   }
-  Block* block = entry->second;
-  all.live_blocks.erase(entry);
-  remove_checked_block(pointer);
-  all.device(block->device).free(block);
+  report.send();
   return true;
 }
 
@@ -426,33 +158,29 @@ void CachingAllocator::copy_data(void* destination, const void* source, size_t c
 }
 
 void CachingAllocator::emptyCache(c10::MempoolId_t pool) {
-  TORCH_CHECK_NOT_IMPLEMENTED(pool == c10::MempoolId_t(0, 0), "GXU has no private memory pools yet.");
   if (!initialized()) {
     return;
   }
+  auto context = gather_context(RecordContext::ALL);
   Cache& all = cache();
-  std::lock_guard<std::mutex> lock(all.mutex);
+  DeviceCache::Lock lock(all.mutex);
   for (auto& device : all.devices) {
     if (device != nullptr) {
-      device->release_free_segments();
+      device->release_free_segments(pool, context, lock);
     }
   }
 }
 
 void CachingAllocator::recordStream(const at::DataPtr& pointer, c10::Stream stream) {
   TORCH_CHECK(stream.device_type() == kGxu, "record_stream expects a gxu stream, but got one of ", stream.device());
-  if (pointer.get() == nullptr) {
-    return;
-  }
   Cache& all = cache();
   std::lock_guard<std::mutex> lock(all.mutex);
-  const auto entry = all.live_blocks.find(pointer.get());
-  if (entry == all.live_blocks.end()) {
-    return;  // memory of another owner
+  Block* block = all.find(pointer.get());
+  if (block == nullptr) {
+    return;  // nothing, or memory of another owner
   }
-  Block& block = *entry->second;
-  auto& streams = block.foreign_streams;
-  if (stream.id() != block.stream && std::find(streams.begin(), streams.end(), stream.id()) == streams.end()) {
+  auto& streams = block->foreign_streams;
+  if (stream.id() != block->stream && std::find(streams.begin(), streams.end(), stream.id()) == streams.end()) {
     streams.push_back(stream.id());
   }
 }
@@ -462,17 +190,11 @@ DeviceStats CachingAllocator::getDeviceStats(c10::DeviceIndex device) {
 }
 
 void CachingAllocator::resetAccumulatedStats(c10::DeviceIndex device) {
-  cache().with_device(device, [](DeviceCache& cache) {
-    DeviceStats& stats = cache.counters();
-    for_each_stat(stats, [](auto& stat) { stat.reset_accumulated(); });
-    stats.num_alloc_retries = stats.num_ooms = stats.num_sync_all_streams = 0;
-    stats.num_device_alloc = stats.num_device_free = 0;
-  });
+  cache().with_device(device, [](DeviceCache& cache) { reset_accumulated(cache.stats()); });
 }
 
 void CachingAllocator::resetPeakStats(c10::DeviceIndex device) {
-  cache().with_device(
-      device, [](DeviceCache& cache) { for_each_stat(cache.counters(), [](auto& stat) { stat.reset_peak(); }); });
+  cache().with_device(device, [](DeviceCache& cache) { reset_peak(cache.stats()); });
 }
 
 std::pair<size_t, size_t> CachingAllocator::getMemoryInfo(c10::DeviceIndex device) {
@@ -481,6 +203,84 @@ std::pair<size_t, size_t> CachingAllocator::getMemoryInfo(c10::DeviceIndex devic
   size_t total = 0;
   GXU_CALL(gxuMemGetInfo, &free, &total);
   return {free, total};
+}
+
+c10::MempoolId_t CachingAllocator::new_pool_id(bool is_user_created) {
+  static std::atomic<c10::CaptureId_t> last{0};
+  const c10::CaptureId_t id = ++last;
+  return is_user_created ? c10::MempoolId_t(0, id) : c10::MempoolId_t(id, 0);
+}
+
+void CachingAllocator::retain_pool(c10::DeviceIndex device, c10::MempoolId_t id, bool use_on_oom, bool no_split) {
+  cache().with_device(device, [&](DeviceCache& cache) { cache.retain_pool(id, use_on_oom, no_split); });
+}
+
+void CachingAllocator::release_pool(c10::DeviceIndex device, c10::MempoolId_t id) {
+  cache().with_device(device, [&](DeviceCache& cache) { cache.release_pool(id); });
+}
+
+int CachingAllocator::pool_use_count(c10::DeviceIndex device, c10::MempoolId_t id) {
+  return cache().with_device(device, [&](DeviceCache& cache) { return cache.pool_use_count(id); });
+}
+
+void CachingAllocator::begin_allocate_to_pool(c10::DeviceIndex device, c10::MempoolId_t id,
+                                              std::function<bool(c10::StreamId)> filter) {
+  cache().with_device(device, [&](DeviceCache& cache) { cache.begin_allocate_to_pool(id, std::move(filter)); });
+}
+
+void CachingAllocator::end_allocate_to_pool(c10::DeviceIndex device, c10::MempoolId_t id) {
+  cache().with_device(device, [&](DeviceCache& cache) { cache.end_allocate_to_pool(id); });
+}
+
+void CachingAllocator::set_memory_fraction(c10::DeviceIndex device, double fraction) {
+  cache().with_device(device, [&](DeviceCache& cache) { cache.set_memory_fraction(fraction); });
+}
+
+double CachingAllocator::memory_fraction(c10::DeviceIndex device) {
+  return cache().with_device(device, [](DeviceCache& cache) { return cache.memory_fraction(); });
+}
+
+void CachingAllocator::fail_allocation(c10::DeviceIndex device, uint64_t nth) {
+  cache().with_device(device, [&](DeviceCache& cache) { cache.fail_allocation(nth); });
+}
+
+void CachingAllocator::record_history(const HistorySettings& settings, bool clear) {
+  Cache& all = cache();
+  std::lock_guard<std::mutex> lock(all.mutex);
+  History::configure(settings);
+  for (auto& device : all.devices) {
+    if (device != nullptr && clear) {
+      device->history().clear();
+    }
+  }
+}
+
+MemorySnapshot CachingAllocator::snapshot(c10::MempoolId_t pool, bool include_traces) {
+  const auto count = static_cast<size_t>(device_count());
+  auto context = gather_context(RecordContext::ALL);
+  MemorySnapshot result;
+  result.device_traces.resize(count);
+  Cache& all = cache();
+  std::lock_guard<std::mutex> lock(all.mutex);
+  for (size_t index = 0; index < count; ++index) {
+    DeviceCache& device = all.device(static_cast<c10::DeviceIndex>(index));
+    device.history().record(TraceEntry::SNAPSHOT, static_cast<c10::DeviceIndex>(index), 0,
+                            current(device.counters().reserved_bytes), 0, {0, 0}, context);
+    for (auto& segment : device.segments(pool)) {
+      result.segments.push_back(std::move(segment));
+    }
+    if (include_traces) {
+      result.device_traces[index] = device.history().entries();
+    }
+  }
+  return result;
+}
+
+std::shared_ptr<c10::GatheredContext> CachingAllocator::allocation_context(void* pointer) {
+  Cache& all = cache();
+  std::lock_guard<std::mutex> lock(all.mutex);
+  const Block* block = all.find(pointer);
+  return block != nullptr ? block->allocation_context : nullptr;
 }
 
 namespace {
