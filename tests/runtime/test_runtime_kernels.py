@@ -224,24 +224,6 @@ def test_ordered_kernels_get_their_programs_in_order(runtime: Runtime, module: i
     runtime.gxuFree(turn)
 
 
-@pytest.mark.parametrize(
-    ("kernel", "programs", "alone"),
-    [
-        ("add_atomically", 1, True),
-        ("add_together", 1, True),  # one thread anyway
-        ("add_in_order", 1, False),
-        ("add_in_order", 500, False),
-    ],
-)
-def test_kernels_with_atomics_are_told_that_they_are_alone(
-    runtime: Runtime, module: int, stream: int, kernel: str, programs: int, alone: bool
-) -> None:
-    out = runtime.upload(bytes(8))
-    runtime.launch(runtime.function(module, kernel), (programs, 1, 1), (c_void_p(out),), stream)
-    assert ints(runtime.download(out, 8, stream)) == [programs, int(alone)]
-    runtime.gxuFree(out)
-
-
 def test_scratch_belongs_to_the_worker_and_is_aligned(runtime: Runtime, module: int, stream: int) -> None:
     out = runtime.upload(bytes(4 * 301))
     runtime.launch(runtime.function(module, "use_scratch"), (301, 1, 1), (c_void_p(out),), stream)

@@ -187,19 +187,26 @@ for _ in range(20 if {kind} else 1):
         assert line.startswith(f"{abi.LAUNCH_FAILED} kernel 'never_comes' failed: {message}")
 
 
-@pytest.mark.parametrize(("threads", "alone"), [(1, [1, 1]), (3, [1, 0]), (4, [0, 0])])
-def test_kernels_are_alone_where_a_team_would_be_slower(
+@pytest.mark.parametrize(("threads", "alone"), [(1, [1, 1, 1, 0, 0]), (3, [1, 0, 1, 0, 0]), (4, [0, 0, 1, 0, 0])])
+def test_kernels_with_atomics_are_alone_where_a_team_would_be_slower(
     run_python: Callable, library: Path, image: Path, threads: int, alone: list[int]
 ) -> None:
+    """In a process of its own: one that has shared memory with another has no kernel alone."""
     body = f"""
 module = runtime.made("gxuModuleLoad", {str(image)!r}.encode())
-for kernel in ("add_atomically", "add_together"):
+def launch(kernel, programs):
     out = runtime.upload(bytes(8))
-    runtime.launch(runtime.function(module, kernel), (5000, 1, 1), (ctypes.c_void_p(out),), None)
-    print(*memoryview(runtime.download(out, 8, None)).cast("i"))
+    runtime.launch(runtime.function(module, kernel), (programs, 1, 1), (ctypes.c_void_p(out),), None)
+    print(programs, *memoryview(runtime.download(out, 8, None)).cast("i"))
+launch("add_atomically", 5000)
+launch("add_together", 5000)
+launch("add_together", 1)
+launch("add_in_order", 500)
+runtime.gxuIpcGetMemHandle(ctypes.byref(abi.IpcMemHandle()), runtime.memory(64))
+launch("add_atomically", 1)
 """
     lines = run_script(run_python, library, body, {"OMP_NUM_THREADS": str(threads)}).splitlines()
-    assert lines == [f"5000 {one}" for one in alone]
+    assert lines == [f"{n} {n} {one}" for n, one in zip([5000, 5000, 1, 500, 1], alone, strict=True)]
 
 
 def test_closing_the_library_leaves_its_threads_alive(run_python: Callable, library: Path) -> None:
