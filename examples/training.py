@@ -24,7 +24,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     arguments.add_argument("--steps", type=int, default=200)
     arguments.add_argument("--batch", type=int, default=16, help="samples a step")
     arguments.add_argument("--learning-rate", type=float, default=1e-3)
-    arguments.add_argument("--precision", choices=PRECISIONS, default="fp16", help="of the forward pass")
+    arguments.add_argument("--precision", choices=PRECISIONS, default="bf16", help="of the forward pass")
     arguments.add_argument("--dropout", type=float, default=0.1)
     arguments.add_argument("--workers", type=int, default=2, help="processes that prepare batches")
     arguments.add_argument("--seed", type=int, default=0)
@@ -65,7 +65,7 @@ class Trainer:
             self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1, step / arguments.steps)))
         )
         self.precision = PRECISIONS[arguments.precision]
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is not None)
         self.losses: list[float] = []
 
     def save(self, file: Path) -> None:
