@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..ir.types import BITS
+from . import math_registers
 from .builder import Builder
 from .float8 import decode_float8, encode_float8
 from .values import LLVM_TYPE, Val, constant
@@ -31,7 +32,6 @@ def convert_float(b: Builder, x: Val, elem: str, rounding: int | None = None) ->
     return b.cast("fptrunc", x, elem)
 
 
-_REGISTER = 16  # float32 of AVX-512
 _SUBNORMAL = 0x20  # of vfpclassps
 
 
@@ -40,9 +40,9 @@ def _round_to_bf16(b: Builder, x: Val) -> Val:
 
     AVX-512's own conversion takes subnormal numbers for zero: a vector that holds one is rounded by its bits.
     """
-    if not b.converts_bf16 or x.lanes % _REGISTER:
+    if not (b.converts_bf16 and math_registers.whole(b, x)):
         return _round_bits_to_bf16(b, x)
-    parts = _registers(b, x)
+    parts = math_registers.split(b, x)
     tests, check = [], "llvm.x86.avx512.fpclass.ps.512"
     b.declare(check, "<16 x i1>", ["<16 x float>", "i32 immarg"])
     for part in parts:
@@ -57,17 +57,6 @@ def _round_to_bf16(b: Builder, x: Val) -> Val:
     return guard.results[0]
 
 
-def _registers(b: Builder, x: Val) -> list[str]:
-    """The lanes of a vector in whole registers."""
-    if x.lanes == _REGISTER:
-        return [b.wide(x)]
-    kind, parts = f"<{x.lanes} x float>", []
-    for start in range(0, x.lanes, _REGISTER):
-        picks = ", ".join(f"i32 {start + lane}" for lane in range(_REGISTER))
-        parts.append(b.define(f"shufflevector {kind} {b.wide(x)}, {kind} poison, <16 x i32> <{picks}>", x.depth))
-    return parts
-
-
 def _converted(b: Builder, x: Val, parts: list[str]) -> Val:
     """By the CPU's instruction: one register, or two at a time."""
     vector = "<16 x float>"
@@ -75,7 +64,7 @@ def _converted(b: Builder, x: Val, parts: list[str]) -> Val:
         b.declare("llvm.x86.avx512bf16.cvtneps2bf16.512", "<16 x bfloat>", [vector])
         result = b.define(f"call <16 x bfloat> @llvm.x86.avx512bf16.cvtneps2bf16.512({vector} {parts[0]})", x.depth)
         return b.emit("bf16", f"bitcast <16 x bfloat> {result} to <16 x i16>", x.depth, x.lanes)
-    function, width = "llvm.x86.avx512bf16.cvtne2ps2bf16.512", 2 * _REGISTER
+    function = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
     b.declare(function, "<32 x bfloat>", [vector, vector])
     pairs = [
         b.define(
@@ -86,15 +75,7 @@ def _converted(b: Builder, x: Val, parts: list[str]) -> Val:
         )
         for low, high in zip(parts[::2], parts[1::2], strict=True)
     ]
-    while len(pairs) > 1:
-        picks = ", ".join(f"i32 {lane}" for lane in range(2 * width))
-        kind = f"<{width} x i16>"
-        pairs = [
-            b.define(f"shufflevector {kind} {low}, {kind} {high}, <{2 * width} x i32> <{picks}>", x.depth)
-            for low, high in zip(pairs[::2], pairs[1::2], strict=True)
-        ]
-        width *= 2
-    return Val("bf16", pairs[0], x.depth, x.lanes)
+    return math_registers.join(b, pairs, "bf16", 32, x.depth)
 
 
 def _round_bits_to_bf16(b: Builder, x: Val) -> Val:

@@ -8,7 +8,7 @@ float64 or better; benchmarks/math_ulp.py measures them, tests/triton/test_math.
 from __future__ import annotations
 
 from ..ir.types import BITS
-from . import math_lookup
+from . import math_lookup, math_registers
 from .builder import Builder
 from .math_base import (
     add,
@@ -128,7 +128,11 @@ def _exp_near_zero(b: Builder, r: Val) -> Val:
 
 def _exp(b: Builder, x: Val, low: float, high: float, ln2: tuple[float, float]) -> Val:
     x = clamp(b, x, low, high)
-    n, integer = nearest_integer(b, mul(b, x, number(_LOG2E, x)))
+    power = mul(b, x, number(_LOG2E, x))
+    if math_registers.whole(b, x):
+        n = b.intrinsic("roundeven", power)
+        return math_registers.scale(b, _exp_near_zero(b, _reduced(b, x, n, ln2)), n)
+    n, integer = nearest_integer(b, power)
     return _scale(b, _exp_near_zero(b, _reduced(b, x, n, ln2)), integer)
 
 
@@ -144,6 +148,9 @@ def exp_f64(b: Builder, x: Val) -> Val:
 
 def _exp2(b: Builder, x: Val, low: float, high: float) -> Val:
     x = clamp(b, x, low, high)
+    if math_registers.whole(b, x):
+        n = b.intrinsic("roundeven", x)
+        return math_registers.scale(b, _exp_near_zero(b, mul(b, sub(b, x, n), number(_LN2, x))), n)
     n, integer = nearest_integer(b, x)
     return _scale(b, _exp_near_zero(b, mul(b, sub(b, x, n), number(_LN2, x))), integer)
 

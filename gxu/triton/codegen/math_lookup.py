@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from . import math_registers
 from .builder import Builder
 from .math_base import add, bits, equals, fma, greater, number, sub
 from .math_convert import fabs
 from .math_tables import ERF_TABLE_F32, TANH_TABLE_F32
-from .values import LLVM_TYPE, Val
+from .values import Val, constant
 
 _WIDTH = 16  # lanes of a register
 _PERMUTE = "llvm.x86.avx512.vpermi2var.ps.512"
@@ -61,50 +62,35 @@ def _look_up(b: Builder, index: Val, tables: Sequence[Sequence[float]]) -> list[
     found = []
     for table in tables:
         low, high = (
-            "<" + ", ".join(f"float {number(entry, Val('f32', None, 0)).ref}" for entry in half) + ">"
+            "<" + ", ".join(f"float {constant(entry, 'f32').ref}" for entry in half) + ">"
             for half in (table[:_WIDTH], table[_WIDTH:])
         )
         picked = [
             b.define(f"call {vector} @{_PERMUTE}({vector} {low}, <{_WIDTH} x i32> {part}, {vector} {high})", depth)
             for part in parts
         ]
-        found.append(Val("f32", _joined(b, picked, lanes, depth), depth, lanes))
+        found.append(_joined(b, picked, lanes, depth))
     return found
 
 
 def _registers(b: Builder, index: Val, lanes: int) -> list[str]:
     """The lanes of ``index`` in whole registers; what a register has more of is undefined."""
-    depth = index.depth
+    if lanes >= _WIDTH:
+        return math_registers.split(b, index)
     if lanes == 1:
-        return [b.define(f"insertelement <{_WIDTH} x i32> poison, i32 {b.scalar(index)}, i32 0", depth)]
-    if lanes == _WIDTH:
-        return [b.wide(index)]
-    kind = f"<{lanes} x {LLVM_TYPE[index.elem]}>"
-    parts = []
-    for start in range(0, lanes, _WIDTH):
-        picks = ", ".join(f"i32 {start + lane}" if start + lane < lanes else "i32 poison" for lane in range(_WIDTH))
-        parts.append(
-            b.define(f"shufflevector {kind} {b.wide(index)}, {kind} poison, <{_WIDTH} x i32> <{picks}>", depth)
-        )
-    return parts
+        return [b.define(f"insertelement <{_WIDTH} x i32> poison, i32 {b.scalar(index)}, i32 0", index.depth)]
+    kind, picks = (
+        f"<{lanes} x i32>",
+        ", ".join(f"i32 {lane}" if lane < lanes else "i32 poison" for lane in range(_WIDTH)),
+    )
+    return [b.define(f"shufflevector {kind} {b.wide(index)}, {kind} poison, <{_WIDTH} x i32> <{picks}>", index.depth)]
 
 
-def _joined(b: Builder, parts: list[str], lanes: int, depth: int) -> str:
+def _joined(b: Builder, parts: list[str], lanes: int, depth: int) -> Val:
     """One vector of ``lanes`` float32 from whole registers."""
+    if lanes >= _WIDTH:
+        return math_registers.join(b, parts, "f32", _WIDTH, depth)
     if lanes == 1:
-        return b.define(f"extractelement <{_WIDTH} x float> {parts[0]}, i32 0", depth)
-    if lanes < _WIDTH:
-        picks = ", ".join(f"i32 {lane}" for lane in range(lanes))
-        vector = f"<{_WIDTH} x float>"
-        return b.define(f"shufflevector {vector} {parts[0]}, {vector} poison, <{lanes} x i32> <{picks}>", depth)
-    width = _WIDTH
-    while len(parts) > 1:
-        picks = ", ".join(f"i32 {lane}" for lane in range(2 * width))
-        parts = [
-            b.define(
-                f"shufflevector <{width} x float> {x}, <{width} x float> {y}, <{2 * width} x i32> <{picks}>", depth
-            )
-            for x, y in zip(parts[::2], parts[1::2], strict=True)
-        ]
-        width *= 2
-    return parts[0]
+        return b.emit("f32", f"extractelement <{_WIDTH} x float> {parts[0]}, i32 0", depth)
+    vector, picks = f"<{_WIDTH} x float>", ", ".join(f"i32 {lane}" for lane in range(lanes))
+    return b.emit("f32", f"shufflevector {vector} {parts[0]}, {vector} poison, <{lanes} x i32> <{picks}>", depth, lanes)
