@@ -8,6 +8,7 @@
 #include <torch/csrc/utils/pybind.h>
 
 #include "alias.h"
+#include "allocator_module.h"
 #include "delegate.h"
 #include "device.h"
 #include "factory.h"
@@ -285,6 +286,7 @@ PYBIND11_MODULE(_C, m) {
   gxu::define_device_functions(m);
   gxu::define_stream_functions(m);
   gxu::define_memory_functions(m);
+  gxu::define_allocator_functions(m);
   gxu::define_kernel_functions(m);
   m.def("default_generator", gxu::wrap(&gxu::default_generator_object), py::arg("device"),
         "The torch.Generator that operators use on the device where none is given.");
