@@ -48,14 +48,15 @@ def layer_norm_kernel(x_ptr, w_ptr, b_ptr, y_ptr, mean_ptr, rstd_ptr, columns, e
 def layer_norm_backward_kernel(
     dy_ptr, x_ptr, w_ptr, mean_ptr, rstd_ptr, dx_ptr, dw_ptr, db_ptr, rows, columns, BLOCK: tl.constexpr
 ):
-    """A program takes every num_programs-th row, and adds up its share of the weight's and the bias's gradients."""
+    """A program takes neighbouring rows, and adds up its share of the weight's and the bias's gradients."""
     program = tl.program_id(0)
+    share = tl.cdiv(rows, tl.num_programs(0))
     j = tl.arange(0, BLOCK)
     mask = j < columns
     w = tl.load(w_ptr + j, mask, other=0.0)
     dw = tl.zeros([BLOCK], tl.float32)
     db = tl.zeros([BLOCK], tl.float32)
-    for row in range(program, rows, tl.num_programs(0)):
+    for row in range(program * share, tl.minimum(rows, (program + 1) * share)):
         x = tl.load(x_ptr + row * columns + j, mask, other=0.0)
         dy = tl.load(dy_ptr + row * columns + j, mask, other=0.0)
         rstd = tl.load(rstd_ptr + row)
