@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -267,7 +267,7 @@ def _snapshot(device: DeviceLike = None, augment_with_fx_traces: bool = False) -
     if augment_with_fx_traces:
         from torch._utils import _augment_memory_snapshot_stack_traces
 
-        snapshot = dict(_augment_memory_snapshot_stack_traces(snapshot))
+        snapshot = dict(_augment_memory_snapshot_stack_traces(cast("Any", snapshot)))
     return snapshot
 
 

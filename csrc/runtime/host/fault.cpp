@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "error.h"
+#include "memory_guard.h"
 
 namespace gxu::host {
 namespace {
@@ -72,6 +73,15 @@ bool is_request_to_stop(const siginfo_t& info) {
   return info.si_signo == kStop && info.si_code == SI_QUEUE && info.si_pid == getpid();
 }
 
+// With GXU_MEMORY_GUARD=1: says which block a fault outside of kernels missed, as nobody else can.
+void name_guarded_block(const siginfo_t& info) {
+  if (!guards_memory() || info.si_signo != SIGSEGV || info.si_code <= 0) return;
+  const std::string place = describe_guarded_address(info.si_addr, true);
+  if (!place.empty()) {
+    dprintf(STDERR_FILENO, "GXU_MEMORY_GUARD: invalid access at %p, %s\n", info.si_addr, place.c_str());
+  }
+}
+
 // What would have happened without this engine.
 void pass_on(int signal, siginfo_t* info, void* context) {
   const struct sigaction& previous = find_handled(signal)->previous;
@@ -101,12 +111,13 @@ void on_fault(int signal, siginfo_t* info, void* context) {
     siglongjmp(frame->resume, 1);
   }
   const int saved = errno;
+  name_guarded_block(*info);
   pass_on(signal, info, context);
   errno = saved;
 }
 
 // SA_NODEFER: the handler leaves by a jump, which restores no signal mask.
-bool install_handlers() {
+void install_handlers() {
   for (Handled& entry : handled) {
     struct sigaction action{};
     action.sa_sigaction = on_fault;
@@ -114,7 +125,6 @@ bool install_handlers() {
     sigemptyset(&action.sa_mask);
     sigaction(entry.signal, &action, &entry.previous);
   }
-  return true;
 }
 
 // A stack for the handler, so that a kernel that ran out of stack is caught, too. Threads that have one keep theirs.
@@ -151,9 +161,9 @@ class HandlerStack {
 };
 
 Fault run_frame(void (*body)(void* argument), void* argument, uint64_t team) {
-  static const bool installed = install_handlers();
+  install_fault_handlers();
   thread_local const HandlerStack stack;
-  (void)installed, (void)stack;
+  (void)stack;
   Frame frame;
   frame.team = team;
   // The jump does not restore the mask: on_fault runs with the mask of the code that it interrupted.
@@ -166,6 +176,11 @@ Fault run_frame(void (*body)(void* argument), void* argument, uint64_t team) {
 }
 
 }  // namespace
+
+void install_fault_handlers() {
+  static std::once_flag installed;
+  std::call_once(installed, install_handlers);
+}
 
 Fault catch_faults(void (*body)(void* argument), void* argument) { return run_frame(body, argument, 0); }
 
@@ -206,8 +221,10 @@ OutsideKernel::~OutsideKernel() { innermost.set(static_cast<Frame*>(frame_)); }
 
 std::string describe(const Fault& fault) {
   const char* name = find_handled(fault.signal)->name;
-  return fault.has_address ? format_text("%s at address %p", name, fault.address)
-                           : format_text("%s at an unknown address", name);
+  if (!fault.has_address) return format_text("%s at an unknown address", name);
+  std::string text = format_text("%s at address %p", name, fault.address);
+  const std::string place = guards_memory() ? describe_guarded_address(fault.address, false) : "";
+  return place.empty() ? text : text + ", " + place;
 }
 
 }  // namespace gxu::host

@@ -16,6 +16,10 @@ struct Fault {
   const void* address = nullptr;  // that was accessed; of the instruction for SIGFPE and SIGILL
 };
 
+// From the first call on, faults are looked at: those of kernels end the kernel, others go on to who handled them
+// before.
+void install_fault_handlers();
+
 // Runs body(argument) on the calling thread. A hardware fault ends it where it happened: no destructors run, so only
 // code of kernels may be under way then. Returns the fault.
 Fault catch_faults(void (*body)(void* argument), void* argument);
@@ -50,7 +54,7 @@ class OutsideKernel {
   void* const frame_;
 };
 
-// "SIGSEGV at address 0x10".
+// "SIGSEGV at address 0x10", with GXU_MEMORY_GUARD=1 also where that is.
 std::string describe(const Fault& fault);
 
 }  // namespace gxu::host

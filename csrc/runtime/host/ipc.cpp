@@ -20,6 +20,7 @@
 #include "atomics.h"
 #include "device.h"
 #include "memory.h"
+#include "memory_guard.h"
 #include "stream.h"
 
 namespace gxu::host {
@@ -181,6 +182,10 @@ gxuError_t gxuIpcGetMemHandle(gxuIpcMemHandle_t* handle, void* pointer) {
     require_argument(pointer, "pointer");
     forbid_in_host_function("gxuIpcGetMemHandle");
     const Allocation allocation = find_start(pointer, gxuMemoryTypeDevice, false, "gxuIpcGetMemHandle");
+    if (guards_memory()) {
+      fail(gxuErrorNotSupported,
+           "gxuIpcGetMemHandle: memory between guard pages cannot be shared: unset GXU_MEMORY_GUARD");
+    }
     device_at(allocation.device).drain();
     AtomicsTurn::share_with_processes();
     const int file = shared_file(allocation);

@@ -13,6 +13,7 @@
 #include "device.h"
 #include "ipc.h"
 #include "memory_check.h"
+#include "memory_guard.h"
 #include "stream.h"
 
 namespace gxu::host {
@@ -64,13 +65,18 @@ void* map_large(size_t reserved) {
   return block;
 }
 
-void* take_block(size_t reserved, gxuMemoryType type) {
+bool is_guarded(gxuMemoryType type) { return type == gxuMemoryTypeDevice && guards_memory(); }
+
+void* take_block(size_t size, size_t reserved, gxuMemoryType type) {
+  if (is_guarded(type)) return take_guarded_block(size);
   if (reserved >= kLargeBytes) return map_large(reserved);
   return type == gxuMemoryTypeDevice ? map_pages(reserved) : std::aligned_alloc(kSmallAlignment, reserved);
 }
 
 void return_block(void* block, size_t reserved, gxuMemoryType type) {
-  if (type == gxuMemoryTypeDevice || reserved >= kLargeBytes) {
+  if (is_guarded(type)) {
+    return_guarded_block(block);
+  } else if (type == gxuMemoryTypeDevice || reserved >= kLargeBytes) {
     munmap(block, reserved);
   } else {
     std::free(block);
@@ -79,7 +85,7 @@ void return_block(void* block, size_t reserved, gxuMemoryType type) {
 
 void* allocate(size_t size, gxuMemoryType type, int device) {
   const size_t reserved = reserved_bytes(size, type);
-  void* block = take_block(reserved, type);
+  void* block = take_block(size, reserved, type);
   if (block == nullptr) return nullptr;
   try {
     add_allocation({reinterpret_cast<uintptr_t>(block), size, type, device, reserved});
