@@ -96,7 +96,7 @@ class Trainer:
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not None):
             logits = self.model(inputs)
-            loss = nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
+            loss = nn.functional.cross_entropy(logits.flatten(0, -2).float(), targets.flatten())
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -110,7 +110,13 @@ class Trainer:
         last = arguments.steps if arguments.save_at is None else arguments.save_at
         steps = Steps(samples, arguments.batch, len(self.losses), last, arguments.seed)
         on_cpu = self.device.type == "cpu"
-        loader = DataLoader(data, batch_sampler=steps, num_workers=arguments.workers, pin_memory=not on_cpu)
+        loader = DataLoader(
+            data,
+            batch_sampler=steps,
+            num_workers=arguments.workers,
+            pin_memory=not on_cpu,
+            generator=torch.Generator().manual_seed(arguments.seed),  # not the global one, which is in the checkpoint
+        )
         start = time.perf_counter()
         for inputs, targets in loader:
             inputs = inputs.to(self.device, non_blocking=True)

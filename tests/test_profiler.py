@@ -227,6 +227,22 @@ except RuntimeError as error:
     assert result.stdout == "stop: True\n", result.stderr
 
 
+def test_memory_events_name_the_device(tmp_path: Path) -> None:
+    with profile(activities=BOTH, profile_memory=True) as profiler:
+        x = torch.empty(5000, device="gxu")
+        del x
+    device_type = int(DeviceType.PrivateUse1.value)
+    events = [event["args"] for event in trace_of(profiler, tmp_path) if event["name"] == "[memory]"]
+    first, second = (arguments for arguments in events if arguments["Device Type"] == device_type)
+    assert first["Bytes"] == -second["Bytes"] >= 20_000
+    assert first["Addr"] == second["Addr"]
+    assert first["Device Id"] == 0
+    assert first["Total Allocated"] == second["Total Allocated"] + first["Bytes"]
+    assert first["Total Reserved"] >= first["Total Allocated"]
+    averages = {entry.key: entry for entry in profiler.key_averages()}
+    assert averages["aten::empty"].self_device_memory_usage == first["Bytes"]
+
+
 def test_nothing_is_recorded_outside_a_profile() -> None:
     x = torch.randn(100, device="gxu")
     with profile(activities=BOTH) as first:
