@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import gc
 import inspect
 import time
 from collections.abc import Callable
@@ -275,6 +276,7 @@ def test_accelerator_streams() -> None:
 
 def test_accelerator_memory() -> None:
     memory = torch.accelerator.memory
+    gc.collect()  # tensors of other tests
     torch.accelerator.empty_cache()
     before = memory.memory_allocated()
     memory.reset_peak_memory_stats()
