@@ -1,4 +1,5 @@
-"""Builds the PyTorch extension `gxu._C` and the host engine `gxu/lib/libgxu_runtime_host.so`.
+"""Builds the device `gxu/lib/libgxu_torch.so`, its Python module `gxu._C` and the host engine
+`gxu/lib/libgxu_runtime_host.so`.
 
 Metadata is in pyproject.toml. Needs torch, setuptools and a C++20 compiler (`CXX`, default g++); ninja is used where
 it is installed. `MAX_JOBS` bounds the parallel compilers. Only changed sources are compiled again.
@@ -21,7 +22,7 @@ os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
 import torch
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
-from torch.utils.cpp_extension import BuildExtension, CppExtension
+from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths, library_paths
 
 ROOT = Path(__file__).resolve().parent
 TORCH = Path(torch.__file__).parent
@@ -32,7 +33,20 @@ PACKAGED_FILES = {
     "csrc/runtime/host/gxu_host_kernel.h": "gxu/include/gxu_host_kernel.h",
     "examples/sentences.txt": "gxu/share/sentences.txt",
     "examples/queries.txt": "gxu/share/queries.txt",
+    "csrc/cmake/GxuConfig.cmake": "gxu/share/cmake/Gxu/GxuConfig.cmake",
+    **{
+        str(path.relative_to(ROOT)): f"gxu/include/{path.relative_to(ROOT / 'csrc/include')}"
+        for path in sorted((ROOT / "csrc/include").rglob("*.h"))
+    },
 }
+
+# Made by csrc/aoti/generate_c_shim.py for the installed torch: a source, and a header that users need.
+GENERATED = f"build/generated-torch-{torch.__version__}"
+C_SHIM_HEADER = "torch/csrc/inductor/aoti_torch/generated/c_shim_gxu.h"
+PACKAGED_FILES[f"{GENERATED}/{C_SHIM_HEADER}"] = f"gxu/include/{C_SHIM_HEADER}"
+
+# Linked last, so that it runs when everything else in the library has registered itself.
+STARTUP = "csrc/torch/startup.cpp"
 
 # Types of torch.gxu (PEP 561): beside the package, not in it.
 STUB_FILES = ["torch-stubs/gxu.pyi", "torch-stubs/py.typed"]
@@ -42,6 +56,11 @@ WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-ini
 
 def files(pattern: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern))
+
+
+# The part of csrc/torch that is for Python: `gxu._C`. C++ programs load the rest, libgxu_torch.so, without it; Python's
+# functions exist in neither that library nor those programs: see csrc/torch/gil.h.
+PYTHON_SOURCES = ["csrc/torch/launcher.cpp", *files("csrc/torch/**/*module.cpp")]
 
 
 def default_jobs() -> int:
@@ -54,11 +73,34 @@ def default_jobs() -> int:
 os.environ.setdefault("MAX_JOBS", str(default_jobs()))
 
 
-class RuntimeLibrary(Extension):
-    """A shared library without Python or torch in it, placed in the package under its plain file name."""
+class SharedLibrary(Extension):
+    """A shared library without Python in it, placed in the package under its plain file name."""
+
+    compile_args: Sequence[str] = ()
+    link_args: Sequence[str] = ()
+
+
+class RuntimeLibrary(SharedLibrary):
+    """A library without torch in it either."""
 
     compile_args = ("-std=c++20", "-O3", "-g1", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-pthread", *WARNINGS)
     link_args = ("-shared", "-fopenmp", "-pthread", "-ldl", "-Wl,--no-undefined")
+
+
+class TorchLibrary(SharedLibrary):
+    """A library on top of torch's C++ libraries. Its symbols are for `gxu._C` and for generated code."""
+
+    compile_args = (
+        *("-std=c++20", "-O2", "-g1", "-fPIC", "-fno-semantic-interposition", "-pthread", *WARNINGS),
+        # torch's profiler is kineto, whose headers are in a folder of their own.
+        *(f"-isystem{folder}" for folder in (*include_paths(), f"{TORCH}/include/kineto")),
+    )
+    link_args = (
+        *("-shared", "-pthread", "-ldl", "-Wl,--no-undefined", "-Wl,-Bsymbolic-functions"),
+        # In an installation torch lies beside gxu; a process that has loaded torch takes that.
+        *(f"-L{folder}" for folder in library_paths()),
+        *("-lc10", "-ltorch_cpu", "-ltorch", "-Wl,-rpath,$ORIGIN/../../torch/lib"),
+    )
 
 
 class Build(BuildExtension):
@@ -69,21 +111,22 @@ class Build(BuildExtension):
         self.build_temp = str(ROOT / "build" / f"temp-{tag}")
 
     def get_ext_filename(self, fullname: str) -> str:
-        if isinstance(self.ext_map.get(fullname), RuntimeLibrary):
+        if isinstance(self.ext_map.get(fullname), SharedLibrary):
             return str(Path(*fullname.split("."))) + ".so"
         return super().get_ext_filename(fullname)
 
     def build_extension(self, ext: Extension) -> None:
-        if isinstance(ext, RuntimeLibrary):
-            self.build_runtime(ext)
+        if isinstance(ext, SharedLibrary):
+            self.build_library(ext)
         else:
+            ext.extra_link_args = [*ext.extra_link_args, self.get_ext_fullpath("gxu.lib.libgxu_torch")]
             super().build_extension(ext)
 
-    def build_runtime(self, ext: RuntimeLibrary) -> None:
+    def build_library(self, ext: SharedLibrary) -> None:
         """Compiles and links `ext`; an object is made again when its source, a header or the command changed."""
         compiler = shlex.split(os.environ.get("CXX", "g++"))
         flags = shlex.split(os.environ.get("CXXFLAGS", ""))
-        includes = [f"-I{ROOT / folder}" for folder in ext.include_dirs if folder.startswith("csrc")]
+        includes = [f"-I{ROOT / folder}" for folder in ext.include_dirs if folder.startswith(("csrc", "build"))]
         objects, commands = [], []
         for source in ext.sources:
             target = Path(self.build_temp, source).with_suffix(".o")
@@ -149,7 +192,18 @@ def run(command: Sequence[str]) -> None:
         sys.exit(f"{command[0]} failed with exit status {error.returncode}; its messages are above")
 
 
+def torch_sources() -> list[str]:
+    """Sources of libgxu_torch.so, after generating those that are out of date."""
+    generator, generated = Path("csrc/aoti/generate_c_shim.py"), Path(GENERATED, "c_shim_gxu.cpp")
+    if not generated.exists() or generated.stat().st_mtime < generator.stat().st_mtime:
+        run([sys.executable, str(generator), GENERATED])
+        generated.touch()
+    sources = {*files("csrc/torch/**/*.cpp"), *files("csrc/aoti/*.cpp"), str(generated)} - {*PYTHON_SOURCES, STARTUP}
+    return [*sorted(sources), STARTUP]
+
+
 os.chdir(ROOT)
+HEADERS = files("csrc/torch/**/*.h") + files("csrc/include/**/*.h") + files("csrc/runtime/*.h")
 setup(
     ext_modules=[
         RuntimeLibrary(
@@ -158,14 +212,19 @@ setup(
             include_dirs=["csrc/runtime"],
             depends=files("csrc/runtime/**/*.h"),
         ),
+        TorchLibrary(
+            "gxu.lib.libgxu_torch",
+            sources=torch_sources(),
+            include_dirs=["csrc/runtime", "csrc", "csrc/include", GENERATED],
+            depends=HEADERS,
+        ),
         CppExtension(
             "gxu._C",
-            sources=files("csrc/torch/**/*.cpp"),
-            # torch's profiler is kineto, whose headers are in a folder of their own.
-            include_dirs=[str(ROOT / "csrc" / "runtime"), str(ROOT / "csrc"), str(TORCH / "include" / "kineto")],
-            depends=files("csrc/torch/**/*.h") + files("csrc/runtime/*.h"),
+            sources=PYTHON_SOURCES,
+            include_dirs=[str(ROOT / folder) for folder in ("csrc/runtime", "csrc", "csrc/include")],
+            depends=HEADERS,
             extra_compile_args=["-std=c++20", "-O2", "-g1", "-fvisibility=hidden", *WARNINGS],
-            extra_link_args=["-ldl"],
+            extra_link_args=["-ldl", "-Wl,-rpath,$ORIGIN/lib"],
         ),
     ],
     cmdclass={"build_ext": Build, "build_py": BuildPython},

@@ -7,6 +7,9 @@ import torch
 #: The ABI version that this extension was compiled for, and that of the loaded runtime library: major * 1000 + minor.
 ABI_VERSION: Final[int]
 
+#: That of the C ABI between libgxu_torch.so and generated code.
+SHIM_VERSION: Final[int]
+
 def runtime_version() -> int: ...
 def runtime_path() -> str: ...
 

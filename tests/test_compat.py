@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ import torch._inductor.compile_fx
 import torch._prims.rng_prims
 import torch.utils._triton
 from process_helpers import RunPython
-from torch._inductor import utils
+from torch._inductor import cpp_builder, utils
 from torch._inductor.choices import InductorChoices
+from torch._inductor.codegen import cpp_wrapper_gpu
 from torch._inductor.fx_passes import freezing_patterns
 
 from gxu.inductor import compat
@@ -37,6 +40,9 @@ def source_digest(function: Any) -> str:
         (torch._prims.rng_prims.register_run_and_save_rng_state_op, "d4e1807e7ce4b75c"),
         (torch._prims.rng_prims.register_run_with_rng_state_op, "632ab15dcc0d6554"),
         (InductorChoices.reduction_split_factor, "be356cc6ab5a5f62"),
+        (cpp_builder.get_cpp_torch_device_options, "c1ff04b7a04d5892"),
+        (cpp_wrapper_gpu.CppWrapperGpu.__init__, "fb761404d35e779f"),
+        (cpp_wrapper_gpu.DeferredTritonCallWrapper._generate_lazy_scratch, "1d8a34a431e110d2"),
     ],
 )
 def test_torch_is_what_the_patch_was_written_for(function: Any, digest: str) -> None:
@@ -52,6 +58,8 @@ def patched_symbols() -> list[Any]:
         torch.utils._triton.has_triton,
         InductorChoices.reduction_split_factor,
         utils.is_big_gpu,
+        cpp_builder.get_cpp_torch_device_options,
+        cpp_wrapper_gpu.get_gpu_type,
         list(utils.GPU_TYPES),
         run_and_save_rng_state.py_kernels[DispatchKey.BackendSelect],
         run_with_rng_state.py_kernels[DispatchKey.BackendSelect],
@@ -133,3 +141,21 @@ print(t.has_triton())
     first, used = done.stdout.splitlines()[-2:]
     assert len(set(first.split())) == 1
     assert used == "True"
+
+
+def test_cpp_wrapper_writes_for_the_graphs_device() -> None:
+    from torch._inductor.virtualized import V
+
+    with V.set_graph_handler(SimpleNamespace(device_types={"gxu", "cpu"})):  # type: ignore[arg-type]
+        assert cpp_wrapper_gpu.get_gpu_type() == "gxu"
+    with V.set_graph_handler(SimpleNamespace(device_types={"cuda"})):  # type: ignore[arg-type]
+        assert cpp_wrapper_gpu.get_gpu_type() == utils.get_gpu_type()
+
+
+def test_build_options_of_other_devices_are_torchs() -> None:
+    for device in ("cpu", "mps"):
+        patched = cpp_builder.get_cpp_torch_device_options(device, aot_mode=True)
+        assert patched == inspect.unwrap(cpp_builder.get_cpp_torch_device_options)(device, aot_mode=True)
+    _, includes, _, _, folders, libraries, _ = cpp_builder.get_cpp_torch_device_options("gxu")
+    assert (Path(includes[0]) / "c10" / "gxu" / "GXUGuard.h").is_file()
+    assert (Path(folders[0]) / f"lib{libraries[0]}.so").is_file()

@@ -5,6 +5,7 @@
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/Generator.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim_gxu.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include "alias.h"
@@ -13,7 +14,7 @@
 #include "device.h"
 #include "factory.h"
 #include "generator.h"
-#include "hooks.h"
+#include "gil.h"
 #include "launcher.h"
 #include "sharing.h"
 #include "stream.h"
@@ -233,6 +234,7 @@ void define_device_functions(py::module_& m) {
   m.def("runtime_path", wrap(&runtime_path));
   m.def("runtime_version", wrap(&runtime_version), "ABI version of the loaded library: major * 1000 + minor.");
   m.attr("ABI_VERSION") = GXU_ABI_VERSION;
+  m.attr("SHIM_VERSION") = AOTI_TORCH_GXU_SHIM_VERSION;
 }
 
 void define_stream_functions(py::module_& m) {
@@ -280,8 +282,8 @@ void define_kernel_functions(py::module_& m) {
 }  // namespace gxu
 
 PYBIND11_MODULE(_C, m) {
-  gxu::register_hooks();
-  gxu::register_delegated_operators();
+  gxu::set_gil_functions([]() -> void* { return PyGILState_Check() != 0 ? PyEval_SaveThread() : nullptr; },
+                         [](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); });
   PyModule_AddFunctions(m.ptr(), gxu::fast_methods);
   gxu::define_device_functions(m);
   gxu::define_stream_functions(m);

@@ -16,11 +16,11 @@ namespace {
 
 std::string version_text(int version) { return c10::str(version / 1000, ".", version % 1000); }
 
-// Directory of the Python package: that of the extension itself.
-std::string package_directory() {
+// Directory of the libraries that come with the package: that of this one.
+std::string library_directory() {
   Dl_info info;
-  TORCH_CHECK(dladdr(reinterpret_cast<const void*>(&package_directory), &info) != 0 && info.dli_fname != nullptr,
-              "cannot locate the gxu extension on disk");
+  TORCH_CHECK(dladdr(reinterpret_cast<const void*>(&library_directory), &info) != 0 && info.dli_fname != nullptr,
+              "cannot locate libgxu_torch.so on disk");
   const std::string file(info.dli_fname);
   const auto slash = file.find_last_of('/');
   return slash == std::string::npos ? "." : file.substr(0, slash);
@@ -60,7 +60,7 @@ std::string runtime_path() {
   const char* variable = std::getenv("GXU_RUNTIME");
   const std::string requested = variable == nullptr || *variable == '\0' ? "host" : variable;
   if (requested == "host" || requested == "cuda") {
-    return package_directory() + "/lib/libgxu_runtime_" + requested + ".so";
+    return library_directory() + "/libgxu_runtime_" + requested + ".so";
   }
   TORCH_CHECK(requested.find('/') != std::string::npos, "GXU_RUNTIME=", requested,
               " names no runtime: expected 'host', 'cuda' or the path of a runtime library.");

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -158,6 +159,50 @@ def patch_rng_backend_select() -> None:
                 cell.cell_contents = select
 
 
+def patch_cpp_wrapper_gpu_type() -> None:
+    """`CppWrapperGpu` writes code for `get_gpu_type()`, which is one of PyTorch's own devices (pytorch#189135). For a
+    graph that is on gxu the answer there is gxu."""
+    from torch._inductor.codegen import cpp_wrapper_gpu
+    from torch._inductor.virtualized import V
+
+    original: Callable[[], str] = cpp_wrapper_gpu.get_gpu_type
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def get_gpu_type() -> str:
+        return DEVICE_TYPE if DEVICE_TYPE in V.graph.device_types else original()
+
+    get_gpu_type._gxu = True  # type: ignore[attr-defined]
+    cpp_wrapper_gpu.get_gpu_type = get_gpu_type  # type: ignore[assignment]
+
+
+def patch_cpp_build_options() -> None:
+    """`get_cpp_torch_device_options` gives a C++ compiler the headers and libraries of cuda, xpu and mps only
+    (pytorch#189137); generated code for gxu needs gxu's."""
+    from torch._inductor import cpp_builder
+
+    original: Callable[..., tuple[list[str], ...]] = cpp_builder.get_cpp_torch_device_options
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def get_cpp_torch_device_options(device_type: str, *args: Any, **kwargs: Any) -> tuple[list[str], ...]:
+        options = original(device_type, *args, **kwargs)
+        if device_type != DEVICE_TYPE:
+            return options
+        package = Path(__file__).parents[1]
+        definitions, include_dirs, cflags, ldflags, library_dirs, libraries, passthrough = options
+        # The second folder has what models of AOTInductor include as <cuda.h>: see torch/.../aoti_include/gxu.h.
+        include_dirs = [str(package / "include"), str(package / "include" / "gxu_as_cuda"), *include_dirs]
+        library_dirs = [str(package / "lib"), *library_dirs]
+        libraries = ["gxu_torch", *libraries]
+        return definitions, include_dirs, cflags, ldflags, library_dirs, libraries, passthrough
+
+    get_cpp_torch_device_options._gxu = True  # type: ignore[attr-defined]
+    cpp_builder.get_cpp_torch_device_options = get_cpp_torch_device_options  # type: ignore[assignment]
+
+
 def apply() -> None:
     """Applies every patch; a second call does nothing."""
     extend_gpu_types()
@@ -165,3 +210,5 @@ def apply() -> None:
     patch_is_big_gpu()
     patch_rng_backend_select()
     patch_reduction_split_factor()
+    patch_cpp_wrapper_gpu_type()
+    patch_cpp_build_options()

@@ -1,18 +1,83 @@
-"""The C++ wrapper of gxu graphs, which does not exist yet: asking for it is an error that says so."""
+"""C++ wrapper code for gxu: torch._inductor.codegen.cpp_wrapper_gpu over the headers in gxu/include.
+
+The same class writes the wrapper of `torch.compile` with `cpp_wrapper=True`, which is compiled and called at once, and
+the model of AOTInductor, which is compiled into a package (`gxu.inductor.aoti`).
+"""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+import dataclasses
+from typing import Any
 
-from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
+from torch._inductor import config as inductor_config
+from torch._inductor.codegen import cpp_utils
+from torch._inductor.codegen.cpp_wrapper_gpu import CppWrapperGpu, DeferredTritonCallWrapper, cpp_string_literal
+from torch._inductor.virtualized import V
+
+from gxu.inductor import aoti, compat
+from gxu.inductor.device import DEVICE_TYPE
+
+#: c10::DeviceType::PrivateUse1, which the type of a model's inputs is compared with.
+_PRIVATEUSE1 = 20
 
 
-class GXUCppWrapper(CppWrapperCpu):
-    """Registered so that Inductor's discovery finds all its names; cannot be created."""
+class _TritonCall(DeferredTritonCallWrapper):
+    """The function around one Triton kernel: loads it at its first call, launches it."""
+
+    def generate_load_kernel(self, prefix: Any, kernel_var_name: str, params: dict[str, Any]) -> None:
+        if not _embeds_kernels():
+            super().generate_load_kernel(prefix, kernel_var_name, params)
+            return
+        # The runtime wants to know how long an image is, where CUDA's does not.
+        image = f"__{params['inductor_meta']['kernel_name']}"
+        name, shared = cpp_string_literal(params["mangled_name"]), params["shared_mem"]
+        load = f"loadKernel({image}_start, {image}_end, {name}, {shared}, &kernels_.loaded_modules_)"
+        prefix.writeline(f"if ({kernel_var_name} == nullptr) {{ {kernel_var_name} = {load}; }}")
+
+
+def _embeds_kernels() -> bool:
+    return V.graph.aot_mode and bool(inductor_config.aot_inductor.embed_kernel_binary)
+
+
+class GXUCppWrapper(CppWrapperGpu):
+    """Wrapper of a whole graph; subgraphs are written into it."""
+
+    def __init__(self) -> None:
+        # Code generation for gxu has begun, even where no tensor was made yet: see compat.has_triton.
+        compat.mark_used()
+        super().__init__()
 
     @staticmethod
-    def create(*args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError(
-            "a C++ wrapper was asked for (cpp_wrapper=True or AOTInductor) for a graph on gxu, which has only the "
-            "Python and FX wrappers: set torch._inductor.config.cpp_wrapper = False and use torch.compile"
-        )
+    def create(
+        is_subgraph: bool, subgraph_name: str | None, parent_wrapper: Any, partition_signatures: Any = None
+    ) -> GXUCppWrapper:
+        return GXUCppWrapper()
+
+    def add_device_include(self, device: str) -> None:
+        # gxu's header decides how PyTorch's, which the other devices' headers include, are compiled: it comes first.
+        if DEVICE_TYPE not in self.included_devices:
+            super().add_device_include(DEVICE_TYPE)
+        super().add_device_include(device)
+
+    def finalize_prefix(self) -> None:
+        for name, call in self._triton_call_wrappers.items():
+            fields = {field.name: getattr(call, field.name) for field in dataclasses.fields(call)}
+            self._triton_call_wrappers[name] = _TritonCall(**fields)
+        super().finalize_prefix()
+
+    def codegen_model_kernels(self) -> None:
+        super().codegen_model_kernels()
+        if _embeds_kernels():
+            for call in self._triton_call_wrappers.values():
+                self.prefix.writeline(f'extern "C" const unsigned char __{call.kernel_name}_end[];')
+
+    def generate(self, is_inference: bool) -> Any:
+        if V.graph.aot_mode:
+            aoti.record_requirements()
+        return super().generate(is_inference)
+
+
+def register() -> None:
+    """Adds gxu to the tables from which C++ wrappers print device types."""
+    cpp_utils.DEVICE_TO_ATEN[DEVICE_TYPE] = "at::kPrivateUse1"
+    cpp_utils.DEVICE_TO_INT[DEVICE_TYPE] = _PRIVATEUSE1

@@ -12,51 +12,26 @@ _KERNEL_HEADER = """
     #include <gxu_runtime.h>
 """
 
+# The functions behind them are in torch/csrc/inductor/aoti_runtime/utils_gxu.h, which generated code includes.
 _KERNEL_DRIVER = """
-    #define GXU_DRIVER_CHECK(EXPR)                                                                      \\
-    do {                                                                                                \\
-        gxuError_t code = EXPR;                                                                         \\
-        if (code != gxuSuccess) {                                                                       \\
-            throw std::runtime_error(                                                                   \\
-                std::string("GXU runtime error: ") + gxuGetErrorName(code) + ": " +                     \\
-                gxuGetLastErrorMessage());                                                              \\
-        }                                                                                               \\
-    } while (0);
-
-    static inline gxuFunction_t getKernel(
-            gxuModule_t mod, const std::string &funcName, uint32_t sharedMemBytes,
-            std::vector<gxuModule_t>* loaded_modules) {
-        if (loaded_modules) {
-            loaded_modules->push_back(mod);
-        }
-        gxuFunction_t func;
-        GXU_DRIVER_CHECK(gxuModuleGetFunction(&func, mod, funcName.c_str()));
-        if (sharedMemBytes > 0) {
-            GXU_DRIVER_CHECK(gxuFuncSetAttribute(
-                func, gxuFuncAttributeMaxDynamicSharedMemorySize, sharedMemBytes));
-        }
-        return func;
+    static inline gxuFunction_t loadKernel(
+            const std::string& filePath, const std::string& funcName, uint32_t sharedMemBytes,
+            const std::optional<std::string>& cubinDir = std::nullopt,
+            std::vector<gxuModule_t>* loaded_modules = nullptr) {
+        return torch::aot_inductor::load_gxu_kernel(filePath, funcName, sharedMemBytes, cubinDir, loaded_modules);
     }
 
     static inline gxuFunction_t loadKernel(
-            std::string filePath, const std::string &funcName, uint32_t sharedMemBytes,
-            const std::optional<std::string> &cubinDir = std::nullopt,
-            std::vector<gxuModule_t>* loaded_modules = nullptr) {
-        if (cubinDir) {
-            std::filesystem::path directory{*cubinDir};
-            std::filesystem::path file{filePath};
-            filePath = (directory / file.filename()).string();
-        }
-        gxuModule_t mod;
-        GXU_DRIVER_CHECK(gxuModuleLoad(&mod, filePath.c_str()));
-        return getKernel(mod, funcName, sharedMemBytes, loaded_modules);
+            const unsigned char* start, const unsigned char* end, const std::string& funcName,
+            uint32_t sharedMemBytes, std::vector<gxuModule_t>* loaded_modules = nullptr) {
+        return torch::aot_inductor::load_gxu_kernel(start, end - start, funcName, sharedMemBytes, loaded_modules);
     }
 
     static inline void launchKernel(
             gxuFunction_t func, uint32_t gridX, uint32_t gridY, uint32_t gridZ, uint32_t numWarps,
             uint32_t sharedMemBytes, void* args[], gxuStream_t stream) {
-        GXU_DRIVER_CHECK(gxuLaunchKernel(
-            func, gridX, gridY, gridZ, 32*numWarps, 1, 1, sharedMemBytes, stream, args));
+        AOTI_TORCH_GXU_CHECK(aoti_torch_gxu_launch_kernel(
+            func, gridX, gridY, gridZ, numWarps, sharedMemBytes, stream, args));
     }
 """
 
@@ -130,7 +105,7 @@ class GXUDeviceOpOverrides(DeviceOpOverrides):
             f"int64_t {name}_stride[] = {{1}};",
             f"AtenTensorHandle {name}_handle;",
             f"AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(1, {name}_size, {name}_stride, "
-            f"{workspace.generate_dtype_str()}, cached_torch_device_type_gxu, device_idx_, &{name}_handle));",
+            f"{workspace.generate_dtype_str()}, cached_torch_device_type_privateuse1, device_idx_, &{name}_handle));",
             f"RAIIAtenTensorHandle {name}_tensor({name}_handle);",
             f"void* {name} = {name}_tensor.data_ptr();",
         ], name

@@ -1,5 +1,4 @@
 // DeviceCache: getting segments from the runtime, giving them back, and what is tried before memory runs out.
-#include <Python.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/util/Exception.h>
 #include <c10/util/ScopeExit.h>
@@ -7,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "../gil.h"
 #include "../stream.h"
 #include "device_cache.h"
 #include "memory_guard.h"
@@ -28,14 +28,10 @@ class Unlocked {
  public:
   explicit Unlocked(DeviceCache::Lock& lock) : lock_(lock) {
     lock_.unlock();
-    if (Py_IsInitialized() != 0 && PyGILState_Check() != 0) {
-      thread_state_ = PyEval_SaveThread();
-    }
+    no_gil_.emplace();
   }
   ~Unlocked() {
-    if (thread_state_ != nullptr) {
-      PyEval_RestoreThread(thread_state_);
-    }
+    no_gil_.reset();
     lock_.lock();
   }
   Unlocked(const Unlocked&) = delete;
@@ -43,7 +39,7 @@ class Unlocked {
 
  private:
   DeviceCache::Lock& lock_;
-  PyThreadState* thread_state_ = nullptr;
+  std::optional<GilRelease> no_gil_;
 };
 
 size_t segment_size(size_t size) {
