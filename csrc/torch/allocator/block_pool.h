@@ -16,7 +16,7 @@ struct PrivatePool;
 
 // The free blocks of one device for requests up to 1 MiB ("small") or above.
 //
-// A free small block is joined with its free neighbours only when a request finds nothing that is large enough, or
+// Free small blocks are joined with their free neighbours only when a request finds none of exactly its size, or
 // someone looks: programs ask for the same sizes again and again, and a block that kept its size needs no cutting.
 class BlockPool {
  public:

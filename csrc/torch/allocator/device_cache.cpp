@@ -64,10 +64,6 @@ Block* DeviceCache::allocate(size_t requested, c10::StreamId stream, Context con
   const size_t size = round_size(requested + (checks_memory() ? kCheckedGap : 0));
   BlockPool& pool = pool_for(size, stream);
   Block* block = find_free(pool, size, stream);
-  if (C10_UNLIKELY(block == nullptr) && pool.has_unmerged()) {
-    merge_blocks(pool);
-    block = find_free(pool, size, stream);
-  }
   if (C10_UNLIKELY(block == nullptr)) {
     block = grow(size, requested, pool, stream, context, lock);
   }
@@ -119,6 +115,10 @@ Block* DeviceCache::find_free(BlockPool& pool, size_t size, c10::StreamId stream
     return nullptr;
   }
   Block* block = pool.find(size, stream);
+  if ((block == nullptr || block->size != size) && pool.has_unmerged()) {
+    merge_blocks(pool);
+    block = pool.find(size, stream);
+  }
   if (block == nullptr) {
     return nullptr;
   }
@@ -215,28 +215,34 @@ void DeviceCache::make_free(Block* block) {
 }
 
 void DeviceCache::merge_blocks(BlockPool& pool) {
+  const auto is_free = [](const Block* block) { return block != nullptr && block->state == BlockState::kFree; };
   int64_t count = 0;
   int64_t bytes = 0;
   for (Block* block : pool.take_unmerged()) {
     block->is_unmerged = false;
     if (block->state == BlockState::kMerged) {
       delete_block(block);
-    }
-    if (block->state != BlockState::kFree) {
       continue;
     }
-    for (Block* neighbour : {block->previous, block->next}) {
-      if (neighbour != nullptr && neighbour->state == BlockState::kFree) {
-        pool.erase(neighbour);
-        pool.erase(block);
-        block = neighbour == block->previous ? merge(neighbour, block) : merge(block, neighbour);
-        pool.insert(block);
-        ++count;
-        if (!block->is_split()) {  // a segment that holds nothing is not counted
-          ++count;
-          bytes += static_cast<int64_t>(block->size);
-        }
-      }
+    if (block->state != BlockState::kFree || !block->is_split()) {
+      continue;
+    }
+    while (is_free(block->previous)) {
+      block = block->previous;
+    }
+    if (!is_free(block->next)) {
+      continue;
+    }
+    pool.erase(block);
+    while (is_free(block->next)) {
+      pool.erase(block->next);
+      merge(block, block->next);
+      ++count;
+    }
+    pool.insert(block);
+    if (!block->is_split()) {  // a segment that holds nothing is not counted
+      ++count;
+      bytes += static_cast<int64_t>(block->size);
     }
   }
   change(stats_.inactive_split, pool.stat_type(), -count);
@@ -259,7 +265,7 @@ DeviceStats& DeviceCache::stats() {
 }
 
 // `left` takes over its right neighbour, so that the object of a segment's first block stays.
-Block* DeviceCache::merge(Block* left, Block* right) {
+void DeviceCache::merge(Block* left, Block* right) {
   left->size += right->size;
   left->freed_at = segment_requests_;
   left->next = right->next;
@@ -271,7 +277,6 @@ Block* DeviceCache::merge(Block* left, Block* right) {
   } else {
     delete_block(right);
   }
-  return left;
 }
 
 Block* DeviceCache::new_block(void* pointer, size_t size, BlockPool* pool, c10::StreamId stream) {

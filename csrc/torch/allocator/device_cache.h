@@ -84,7 +84,7 @@ class DeviceCache {
   // Joins the free neighbours in a pool.
   void merge_blocks(BlockPool& pool);
   void merge_all_blocks();
-  Block* merge(Block* left, Block* right);
+  void merge(Block* left, Block* right);
   Block* new_block(void* pointer, size_t size, BlockPool* pool, c10::StreamId stream);
   void delete_block(Block* block);
 
