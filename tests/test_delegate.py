@@ -138,6 +138,32 @@ def test_views_share_memory() -> None:
     assert torch.zeros(3, device="gxu").view(torch.int32).dtype == torch.int32
 
 
+def test_modules_keep_their_parameters_when_they_move() -> None:
+    """As on CUDA: an optimizer may be made before the module goes to the device."""
+    module = torch.nn.Linear(3, 4)
+    weight = module.weight
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.5)
+    for device in ("gxu", "cpu", "gxu"):
+        assert module.to(device).weight is weight
+        assert weight.device.type == device
+        before = weight.detach().clone()
+        optimizer.zero_grad()
+        module(torch.ones(2, 3, device=device)).sum().backward()
+        optimizer.step()
+        torch.testing.assert_close(weight.detach(), before - 1)
+    lazy = torch.nn.LazyConv2d(4, 3).to("gxu")
+    assert lazy(torch.ones(1, 2, 5, 5, device="gxu")).shape == (1, 4, 3, 3)
+
+
+def test_operators_whose_composite_kernel_names_devices() -> None:
+    x = torch.randn(3, 5, dtype=torch.complex64)
+    same(x.to("gxu").conj_physical_(), x.clone().conj_physical_())
+    numbers = torch.tensor([[1, 2, 2], [3, 3, 1]])
+    out = torch.empty(0, dtype=torch.long, device="gxu"), torch.empty(0, dtype=torch.long, device="gxu")
+    torch.mode(numbers.to("gxu"), 1, out=out)
+    same(out[0], numbers.mode(1).values)
+
+
 def test_in_place_results_are_the_tensor_itself() -> None:
     x = torch.ones(3, device="gxu")
     assert x.add_(1) is x
@@ -389,11 +415,6 @@ def test_errors_of_the_operator_come_through() -> None:
     assert (x + 1).sum().item() == 12
     with pytest.raises(IndexError):
         x[torch.tensor([5], device="gxu")]
-
-
-def test_dlpack_is_refused() -> None:
-    with pytest.raises(ValueError, match="Unknown device type gxu for Dlpack"):
-        torch.from_dlpack(torch.ones(2, device="gxu"))
 
 
 def test_functional_transforms() -> None:

@@ -42,8 +42,12 @@ bool accepts_cpu_tensors(const c10::OperatorHandle& op) {
 // Replaces the gxu arguments of one call by aliases, and puts the results back on gxu.
 class DelegatedCall {
  public:
-  DelegatedCall(const c10::OperatorHandle& op, torch::jit::Stack* stack)
-      : op_(op), arguments_(op.schema().arguments()), stack_(stack), begin_(stack->size() - arguments_.size()) {}
+  DelegatedCall(const c10::OperatorHandle& op, c10::DispatchKey functionality, torch::jit::Stack* stack)
+      : op_(op),
+        arguments_(op.schema().arguments()),
+        stack_(stack),
+        begin_(stack->size() - arguments_.size()),
+        functionality_(functionality) {}
 
   c10::DeviceIndex device() const { return device_ >= 0 ? device_ : current_device(); }
 
@@ -115,8 +119,8 @@ class DelegatedCall {
     }
   }
 
-  // `functionality` says for which layout the operator was called: dense, sparse or quantized.
-  void run(c10::DispatchKeySet functionality) {
+  void run() {
+    const c10::DispatchKeySet functionality(functionality_);
     op_.redispatchBoxed(functionality | c10::DispatchKeySet(c10::BackendComponent::CPUBit), stack_);
   }
 
@@ -193,12 +197,21 @@ class DelegatedCall {
         part = replace(part, is_written);
       }
       at::Tensor whole = assemble(tensor, parts);
+      keep_requires_grad(whole, tensor);
       replaced_whole_.push_back({tensor, whole, is_written});
       return whole;
     }
     at::Tensor alias = alias_as_cpu(tensor);
+    keep_requires_grad(alias, tensor);
     replaced_.push_back({tensor, alias, is_written});
     return alias;
+  }
+
+  // Sparse kernels (_sparse_mm_reduce_impl) ask whether they must compute what only the gradient needs.
+  void keep_requires_grad(const at::Tensor& alias, const at::Tensor& tensor) const {
+    if (C10_UNLIKELY(functionality_ != c10::DispatchKey::Dense) && tensor.requires_grad()) {
+      alias.unsafeGetTensorImpl()->set_requires_grad(true);
+    }
   }
 
   std::vector<at::Tensor> restore_parts(const at::Tensor& whole) const {
@@ -240,6 +253,7 @@ class DelegatedCall {
   const std::vector<c10::Argument>& arguments_;
   torch::jit::Stack* stack_;
   size_t begin_;
+  c10::DispatchKey functionality_;  // the layout for which the operator was called: dense, sparse or quantized
   c10::DeviceIndex device_ = -1;
   c10::DeviceIndex requested_device_ = -1;
   bool keeps_cpu_results_ = false;                // the call itself asks for results on the CPU
@@ -266,7 +280,7 @@ template <c10::DispatchKey functionality>
 void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet /*keys*/, torch::jit::Stack* stack) {
   ensure_initialized();
   num_delegated.fetch_add(1, std::memory_order_relaxed);
-  DelegatedCall call(op, stack);
+  DelegatedCall call(op, functionality, stack);
   call.check_devices();
   const c10::DeviceIndex device = call.device();
   if (device_delegate(device) == Delegate::kNone) {
@@ -279,7 +293,7 @@ void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet /*keys
   }
   const DelegateScope scope(device);
   call.replace_arguments();
-  call.run(c10::DispatchKeySet(functionality));
+  call.run();
   call.replace_results();
 }
 

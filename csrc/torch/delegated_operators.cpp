@@ -52,6 +52,15 @@ at::Tensor& copy_sparse(at::Tensor& self, const at::Tensor& source, bool non_blo
   return self;
 }
 
+// Operators without a kernel for the CPU alone, whose composite kernel knows only PyTorch's own devices.
+constexpr const char* kCompositeOperators[] = {"conj_physical_", "mode.values"};
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  for (const char* name : kCompositeOperators) {
+    library.impl(name, torch::CppFunction::makeFromBoxedFunction<&delegate_operator<c10::DispatchKey::Dense>>());
+  }
+}
+
 TORCH_LIBRARY_IMPL(aten, SparsePrivateUse1, library) { library.impl("copy_", &copy_sparse<c10::DispatchKey::Sparse>); }
 TORCH_LIBRARY_IMPL(aten, SparseCsrPrivateUse1, library) {
   library.impl("copy_", &copy_sparse<c10::DispatchKey::SparseCsr>);

@@ -75,7 +75,23 @@ void record_stream(at::Tensor& self, c10::Stream stream) {
   CachingAllocator::instance().recordStream(self.storage().data_ptr(), stream);
 }
 
+// Whether `x.data = y` may replace the memory of a tensor by that of another. PyTorch's own answer covers its own
+// devices alone, so that Module.to("gxu") would make new parameters, and an optimizer that was made before would keep
+// the old.
+bool has_compatible_shallow_copy_type(const at::Tensor& self, const at::Tensor& from) {
+  const auto is_dense = [](const at::Tensor& tensor) {
+    return tensor.key_set().has(c10::DispatchKey::Dense) && (tensor.is_cpu() || tensor.device().type() == kGxu);
+  };
+  return (is_dense(self) && is_dense(from)) ||
+         self.unsafeGetTensorImpl()->has_compatible_shallow_copy_type(from.key_set());
+}
+
+TORCH_LIBRARY_IMPL(aten, AutogradPrivateUse1, library) {
+  library.impl("_has_compatible_shallow_copy_type", &has_compatible_shallow_copy_type);
+}
+
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  library.impl("_has_compatible_shallow_copy_type", &has_compatible_shallow_copy_type);
   library.impl("empty.memory_format", &empty);
   library.impl("empty_strided", &empty_strided_dense);
   library.impl("as_strided", &at::native::as_strided_tensorimpl);

@@ -11,7 +11,7 @@ import importlib
 from gxu.conformance.case import Case
 from gxu.conformance.eager.known import expect
 
-MODULES = ("operators",)
+MODULES = ("operators", "sparse", "modules", "optimizers")
 
 
 def collect() -> list[Case]:

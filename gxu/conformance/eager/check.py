@@ -24,7 +24,15 @@ class Rejected(Exception):  # noqa: N818
 def check_samples(samples: Iterable[Any], call: Call, *, strides: bool = True, values: bool = True) -> None:
     """`call` on every sample. SkipCase if the CPU takes none of them, AssertionError for the first that differs."""
     compared, rejection = 0, "no samples"
-    for number, sample in enumerate(samples):
+    iterator = enumerate(samples)
+    while True:
+        try:
+            number, sample = next(iterator)
+        except StopIteration:
+            break
+        except Exception as error:  # the CPU cannot make the next sample
+            rejection = f"{type(error).__name__}: {error}"
+            break
         try:
             check(Arguments.of(sample), call, strides=strides, values=values)
         except Rejected as rejected:
