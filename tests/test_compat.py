@@ -19,6 +19,8 @@ from torch._inductor import cpp_builder, utils
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import cpp_wrapper_gpu
 from torch._inductor.fx_passes import freezing_patterns
+from torch._inductor.kernel.flex import flex_decoding
+from torch.nn.attention import flex_attention
 
 from gxu.inductor import compat
 
@@ -57,6 +59,9 @@ def patched_symbols() -> list[Any]:
     return [
         torch.utils._triton.has_triton,
         InductorChoices.reduction_split_factor,
+        InductorChoices.get_config_heuristics,
+        flex_attention._validate_device,
+        flex_decoding.get_split_k,
         utils.is_big_gpu,
         cpp_builder.get_cpp_torch_device_options,
         cpp_wrapper_gpu.get_gpu_type,
@@ -84,10 +89,42 @@ def test_random_state_operators_of_other_devices_are_torchs() -> None:
 
 
 def test_is_big_gpu() -> None:
-    """No templates and no warning on gxu; torch's own answer elsewhere."""
-    assert utils.is_big_gpu(torch.device("gxu", 0)) is False
+    """Templates are considered on gxu; torch's own answer elsewhere."""
+    assert utils.is_big_gpu(torch.device("gxu", 0)) is True
     original = inspect.unwrap(utils.is_big_gpu)
     assert utils.is_big_gpu is not original
+
+
+def test_tiles_of_other_devices_are_torchs() -> None:
+    from torch._inductor.template_heuristics.triton import CPUConfigHeuristic
+
+    from gxu.inductor.templates import GXUConfigHeuristic
+
+    assert isinstance(InductorChoices().get_config_heuristics("gxu"), GXUConfigHeuristic)
+    assert type(InductorChoices().get_config_heuristics("cpu")) is CPUConfigHeuristic
+
+
+def test_flex_attention_takes_gxu() -> None:
+    """And refuses what it refused before."""
+    query = torch.randn(1, 1, 16, 16)
+    flex_attention._validate_device(*[query.to("gxu").requires_grad_()] * 3)
+    with pytest.raises(NotImplementedError, match="does not support backward on CPU"):
+        flex_attention._validate_device(*[query.requires_grad_()] * 3)
+    with pytest.raises(ValueError, match="Found input tensors on meta device"):
+        flex_attention._validate_device(*[query.to("meta")] * 3)
+
+
+def test_splits_of_decoding() -> None:
+    """gxu's own for graphs on gxu; other graphs still ask torch.cuda."""
+    from types import SimpleNamespace
+
+    from torch._inductor.virtualized import V
+
+    with V.set_graph_handler(SimpleNamespace(device_types={"gxu"})):
+        assert flex_decoding.get_split_k(1, 1, 100) == torch.get_num_threads()
+        assert flex_decoding.get_split_k(64, 64, 100) == 1
+    with V.set_graph_handler(SimpleNamespace(device_types={"cpu"})), pytest.raises((AssertionError, RuntimeError)):
+        flex_decoding.get_split_k(1, 1, 100)
 
 
 def test_every_module_sees_the_patched_has_triton() -> None:

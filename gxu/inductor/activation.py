@@ -39,6 +39,12 @@ def _register_benchmarker() -> None:
     register()
 
 
+def _accept_flex_attention() -> None:
+    from gxu.inductor import compat
+
+    compat.patch_flex_attention()
+
+
 def _register_inductor() -> None:
     from gxu.inductor.registration import register
 
@@ -51,6 +57,7 @@ _TRIGGERS: dict[str, Callable[[], None]] = {
     "torch._dynamo.trace_rules": _register_trace_rules,
     "torch._inductor.runtime.benchmarking": _register_benchmarker,
     "torch._inductor.compile_fx": _register_inductor,
+    "torch.nn.attention.flex_attention": _accept_flex_attention,
 }
 
 

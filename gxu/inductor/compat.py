@@ -107,9 +107,72 @@ def patch_reduction_split_factor() -> None:
     InductorChoices.reduction_split_factor = staticmethod(reduction_split_factor)  # type: ignore[method-assign]
 
 
+def patch_config_heuristics() -> None:
+    """`InductorChoices.get_config_heuristics` knows the tiles of convolutions and attention for a fixed list of device
+    types; Inductor takes one choices class for all devices (pytorch#189137), so other devices are passed on."""
+    from torch._inductor.choices import InductorChoices
+
+    original: Callable[..., Any] = InductorChoices.get_config_heuristics
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def get_config_heuristics(self: InductorChoices, device_type: str | None = "cuda") -> Any:
+        if device_type == DEVICE_TYPE:
+            from gxu.inductor.templates import GXUConfigHeuristic
+
+            return GXUConfigHeuristic()
+        return original(self, device_type)
+
+    get_config_heuristics._gxu = True  # type: ignore[attr-defined]
+    InductorChoices.get_config_heuristics = get_config_heuristics  # type: ignore[method-assign]
+
+
+def patch_flex_attention() -> None:
+    """`torch.nn.attention.flex_attention` refuses devices outside a fixed set (pytorch#189135).
+
+    Applied when that module is imported, for eager mode and for code that is compiled alike.
+    """
+    from torch.nn.attention import flex_attention as module
+
+    original: Callable[..., None] = module._validate_device
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def _validate_device(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        if query.device.type != DEVICE_TYPE:
+            original(query, key, value)
+
+    _validate_device._gxu = True  # type: ignore[attr-defined]
+    module._validate_device = _validate_device
+
+
+def patch_flex_decoding_split() -> None:
+    """`flex_decoding.get_split_k` takes the number of multiprocessors from torch.cuda, which fails where there is no
+    CUDA (pytorch#189138). It has no device argument: the graph that is being lowered tells."""
+    from torch._inductor.kernel.flex import flex_decoding
+    from torch._inductor.virtualized import V
+
+    from gxu.inductor import templates
+
+    original: Callable[..., int] = flex_decoding.get_split_k
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def get_split_k(batch: int, key_heads: int, keys: int) -> int:
+        if DEVICE_TYPE in V.graph.device_types:
+            return templates.decoding_splits(batch * key_heads)
+        return original(batch, key_heads, keys)
+
+    get_split_k._gxu = True  # type: ignore[attr-defined]
+    flex_decoding.get_split_k = get_split_k
+
+
 def patch_is_big_gpu() -> None:
     """`torch._inductor.utils.is_big_gpu` wants 68 multiprocessors before it considers a template, and logs a warning
-    where there are fewer (pytorch#189138). gxu has no templates to offer, so it has nothing to warn of."""
+    where there are fewer (pytorch#189138). On gxu templates are measured against the library like anywhere else."""
     from torch._inductor import utils
 
     original: Any = utils.is_big_gpu
@@ -119,7 +182,7 @@ def patch_is_big_gpu() -> None:
     @functools.wraps(original)
     def is_big_gpu(index_or_device: int | torch.device = 0) -> bool:
         if isinstance(index_or_device, torch.device) and index_or_device.type == DEVICE_TYPE:
-            return False
+            return True
         return original(index_or_device)
 
     is_big_gpu._gxu = True  # type: ignore[attr-defined]
@@ -208,6 +271,8 @@ def apply() -> None:
     extend_gpu_types()
     patch_has_triton()
     patch_is_big_gpu()
+    patch_config_heuristics()
+    patch_flex_decoding_split()
     patch_rng_backend_select()
     patch_reduction_split_factor()
     patch_cpp_wrapper_gpu_type()

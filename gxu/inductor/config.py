@@ -16,6 +16,10 @@ min_elements_per_program: int = int(os.environ.get("GXU_MIN_ELEMENTS_PER_PROGRAM
 # Fewest elements of a reduction that one of its splits handles.
 min_elements_per_split: int = int(os.environ.get("GXU_MIN_ELEMENTS_PER_SPLIT", "32768"))
 
+# Fewest programs that the grid of a template (products, convolutions, attention) should have; 0 stands for the number
+# of threads of the host engine.
+min_template_programs: int = int(os.environ.get("GXU_MIN_TEMPLATE_PROGRAMS", "0"))
+
 if TYPE_CHECKING:
 
     def patch(*args: Any, **kwargs: Any) -> Any: ...

@@ -39,4 +39,5 @@ def register() -> None:
         device_custom_config=config,  # type: ignore[arg-type]
     )
     rng.register()
+    templates.register()
     compat.apply()
