@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch._inductor.codegen.common import register_backend_for_device
 
-from gxu.inductor import compat, config, cpp_wrapper, device_op_overrides, rng
+from gxu.inductor import compat, config, cpp_wrapper, device_op_overrides, rng, templates
 from gxu.inductor.cache_identity import GXUBackendPass
 from gxu.inductor.cpp_wrapper import GXUCppWrapper
 from gxu.inductor.device import DEVICE_TYPE
