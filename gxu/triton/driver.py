@@ -86,6 +86,10 @@ def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
     A function and not an object with ``__call__``, and the hooks looked at in it: a launch takes six microseconds, of
     which methods and calls in between were a fifteenth.
     """
+    if metadata.target.backend == "cpu":
+        from . import cpu
+
+        return cpu.make_launcher(src, metadata)
     from gxu import _C
 
     types = list(src.signature.values())
@@ -113,6 +117,7 @@ def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
         if exit_hook is not None and getattr(exit_hook, "calls", True):
             exit_hook(launch_metadata)
 
+    run.signature = signature  # type: ignore[attr-defined]  # Inductor's launcher passes it on by itself
     return run
 
 
