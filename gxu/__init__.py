@@ -3,7 +3,12 @@
 Importing the package registers the device type `gxu` with PyTorch and nothing else: no runtime library is loaded, no
 device is touched, and neither Dynamo nor Inductor is imported. `import torch` does it by itself through the entry point
 `torch.backends`, unless TORCH_DEVICE_BACKEND_AUTOLOAD=0.
+
+With GXU_REGISTER=0 it registers nothing: the extension `gxu._C` and the Triton backend are there for a device of
+another name, as examples/minimal_backend has one.
 """
+
+import os
 
 
 def _autoload() -> None:
@@ -21,8 +26,10 @@ from gxu._version import __version__, check_torch_version  # noqa: E402
 check_torch_version(torch.__version__)
 
 from gxu import _C  # noqa: E402
-from gxu._registration import register  # noqa: E402
 
-register()
+if os.environ.get("GXU_REGISTER", "1") != "0":
+    from gxu._registration import register
+
+    register()
 
 __all__ = ["_C", "__version__"]
