@@ -14,7 +14,7 @@ from torch._inductor import config as inductor_config
 from torch._inductor.virtualized import V
 
 from gxu.inductor import block_sizes, config
-from gxu.inductor.device import device_module
+from gxu.inductor.device import DEVICE_TYPE, device_module
 
 if TYPE_CHECKING:
     from torch._inductor.codegen.simd_kernel_features import SIMDKernelFeatures
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _properties(device: torch.device) -> object:
-    return device_module().get_device_properties(device)
+    # Kernels of CPU graphs (gxu.inductor.cpu) run on the first device, which is the same cores.
+    return device_module().get_device_properties(device if device.type == DEVICE_TYPE else 0)
 
 
 def device_limits(device: torch.device) -> block_sizes.DeviceLimits:
-    """What block sizes depend on, for a gxu device."""
+    """What block sizes depend on, for a gxu device, or for the CPU where the device is its cores."""
     return block_sizes.limits_of(_properties(device), config.min_elements_per_program)
 
 

@@ -70,6 +70,7 @@ class GXUTritonScheduling(TritonScheduling):
     """Schedules and generates `GXUTritonKernel`s."""
 
     kernel_type: type[Any] = GXUTritonKernel
+    split_scan_kernel_type: type[Any] = GXUSplitScanKernel
     # Inductor's sorting network for Triton compiles in 16 s for 256 elements and serves 512 at most: the operator is
     # the better choice.
     backend_features = TritonScheduling.backend_features - {BackendFeature.SORT}
@@ -80,5 +81,6 @@ class GXUTritonScheduling(TritonScheduling):
         if not any(node.is_split_scan() for node in kernel_features.scheduler_nodes()):
             return super().create_kernel_choices(kernel_features, kernel_args, kernel_kwargs)
         kernel_kwargs["override_cooperative_reduction"] = False
-        kernel_kwargs = V.choices.triton_kernel_kwargs(GXUSplitScanKernel, kernel_features, kernel_args, kernel_kwargs)
-        return [GXUSplitScanKernel(*kernel_args, **kernel_kwargs)]
+        kernel_type = self.split_scan_kernel_type
+        kernel_kwargs = V.choices.triton_kernel_kwargs(kernel_type, kernel_features, kernel_args, kernel_kwargs)
+        return [kernel_type(*kernel_args, **kernel_kwargs)]
