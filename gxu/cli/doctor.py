@@ -3,21 +3,58 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
+import json
 import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from gxu.cli.output import check_writable, make_console, write_json
 
+#: Value of --json without a file.
+STDOUT = Path("-")
+
 HELP = "check the installation: versions, runtime library, registration, caches, one compiled kernel"
 
 ENTRY_POINTS = {"torch.backends": "gxu", "triton.backends": "gxu"}
+
+#: What PyTorch, Dynamo and Inductor call on a device module.
+DEVICE_MODULE_FUNCTIONS = (
+    "is_available is_initialized device_count current_device set_device device synchronize "
+    "get_device_properties get_device_capability manual_seed manual_seed_all get_rng_state set_rng_state "
+    "Stream Event current_stream set_stream stream get_amp_supported_dtype _is_in_bad_fork "
+    "memory_allocated max_memory_allocated memory_stats empty_cache reset_peak_memory_stats"
+).split()
+
+#: Methods of torch's DeviceOpOverrides, and arguments to ask them with.
+OP_OVERRIDES: dict[str, tuple[Any, ...]] = {
+    "import_get_raw_stream_as": ("get_raw_stream",),
+    "set_device": (0,),
+    "synchronize": (),
+    "device_guard": (0,),
+    "current_stream": (),
+    "stream_handle": ("stream0",),
+    "cpp_device_guard": (),
+    "cpp_aoti_device_guard": (),
+    "cpp_stream_guard": (),
+    "cpp_aoti_stream_guard": (),
+    "cpp_getStreamFromExternal": (),
+    "kernel_header": (),
+    "kernel_driver": (),
+    "cpp_stream_type": (),
+    "aoti_get_stream": (),
+    "cpp_kernel_type": (),
+    "cpp_device_ptr": (),
+    "tma_descriptor_helpers": (),
+    "cpp_scratch": (0,),
+}
 
 
 class CheckError(Exception):
@@ -49,14 +86,25 @@ class Check:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the outcome of each check to FILE")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=STDOUT,
+        metavar="FILE",
+        help="also write the outcome of each check to FILE; without FILE, print it instead of the table",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.json is not None:
+    if args.json not in (None, STDOUT):
         check_writable(args.json)
-    console = make_console()
     outcomes = [check.run() for check in CHECKS]
+    failed = sum(not outcome.ok for outcome in outcomes)
+    if args.json == STDOUT:
+        print(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
+        return 1 if failed else 0
+    console = make_console()
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("", "check", "found"):
         table.add_column(title)
@@ -64,7 +112,6 @@ def run(args: argparse.Namespace) -> int:
         found = outcome.found if outcome.ok else f"{outcome.found}\n-> {outcome.remedy}"
         table.add_row("ok" if outcome.ok else "FAIL", outcome.check, found)
     console.print(table)
-    failed = sum(not outcome.ok for outcome in outcomes)
     console.print(f"{failed} of {len(outcomes)} checks failed" if failed else f"all {len(outcomes)} checks passed")
     if args.json is not None:
         write_json(args.json, [asdict(outcome) for outcome in outcomes])
@@ -107,52 +154,161 @@ def runtime_library() -> str:
     return f"{_C.runtime_path()}, ABI {abi}: {_C.device_count()} x {_C.get_device_properties(0)['name']}"
 
 
-def device_module() -> str:
+def privateuse1_name() -> str:
     import torch
 
     name = torch._C._get_privateuse1_backend_name()
     if name != "gxu":
         raise CheckError(f"PrivateUse1 is named {name!r}")
+    return name
+
+
+def device_module() -> str:
+    import torch
+
     module = torch.get_device_module("gxu")
+    missing = [name for name in DEVICE_MODULE_FUNCTIONS if not callable(getattr(module, name, None))]
+    if missing:
+        raise CheckError(f"torch.gxu has no {', '.join(missing)}")
     if not module.is_available():
         raise CheckError("torch.gxu.is_available() is False")
-    return f"torch.gxu, {module.device_count()} device(s)"
+    return f"torch.gxu, {len(DEVICE_MODULE_FUNCTIONS)} functions, {module.device_count()} device(s)"
 
 
 def device_interface() -> str:
+    """Asks Dynamo's interface everything that Inductor asks it, and makes it refuse a device that does not exist."""
     from torch._dynamo.device_interface import get_interface_for_device
 
     interface = get_interface_for_device("gxu")
+    if get_interface_for_device("gxu:0") is not interface:
+        raise CheckError("gxu:0 has another interface than gxu")
+    count, current = interface.device_count(), interface.current_device()
+    properties = interface.get_device_properties(current)
+    if interface.Worker.get_device_properties(current) != properties:
+        raise CheckError("compile workers are told other properties than the device's")
+    if interface.exchange_device(current) != current or interface.maybe_exchange_device(-1) != current:
+        raise CheckError("exchange_device does not return the current device")
+    try:
+        interface.exchange_device(count)
+    except Exception:
+        pass
+    else:
+        interface.exchange_device(current)
+        raise CheckError(f"exchange_device({count}) was accepted, with {count} device(s)")
+    start, end = interface.Event(enable_timing=True), interface.Event(enable_timing=True)
+    start.record()
+    end.record()
+    end.synchronize()
+    if start.elapsed_time(end) < 0:
+        raise CheckError("time between two events is negative")
+    interface.get_raw_stream(current)
+    capability = interface.get_compute_capability()
+    return f"{interface.__name__}, capability {capability}, {properties.multi_processor_count} multiprocessors, events"
+
+
+def triton_capable() -> str:
+    from torch._dynamo.device_interface import get_interface_for_device
+
+    interface = get_interface_for_device("gxu")
+    if not interface.is_triton_capable("gxu:0"):
+        raise CheckError("is_triton_capable() is False")
     interface.raise_if_triton_unavailable("gxu:0")
-    return interface.__name__
+    return "is_triton_capable, raise_if_triton_unavailable"
 
 
-def inductor() -> str:
+def _register_with_inductor() -> None:
     import torch._inductor.compile_fx  # noqa: F401  (gxu registers itself when this is imported)
-    from torch._inductor.codegen.common import (
-        get_device_op_overrides,
-        get_scheduling_for_device,
-        get_wrapper_codegen_for_device,
-        init_backend_registration,
-    )
-    from torch._inductor.utils import is_gpu
+    from torch._inductor.codegen.common import init_backend_registration
 
     init_backend_registration()
-    scheduling, wrapper = get_scheduling_for_device("gxu"), get_wrapper_codegen_for_device("gxu")
-    if scheduling is None or wrapper is None:
-        raise CheckError(f"scheduling {scheduling}, wrapper {wrapper}")
+
+
+def op_override(name: str) -> str:
+    """The snippet that the method `name` returns, its first line where it has several."""
+    _register_with_inductor()
+    from torch._inductor.codegen.common import TritonScratchWorkspace, get_device_op_overrides
+
+    arguments = OP_OVERRIDES[name]
+    if name == "cpp_scratch":
+        arguments = (*arguments, TritonScratchWorkspace(size=0, generate_dtype_str=lambda: "uint8"))
+    snippet = getattr(get_device_op_overrides("gxu"), name)(*arguments)
+    if isinstance(snippet, tuple):
+        snippet = snippet[0][0]
+    lines = [line.strip() for line in snippet.strip().splitlines()]
+    if not lines:
+        return "(nothing)"
+    return lines[0] if len(lines) == 1 else f"{lines[0].rstrip(chr(92)).strip()} ... ({len(lines)} lines)"
+
+
+def all_op_overrides() -> str:
+    """That torch's class has no method that this command does not ask."""
+    _register_with_inductor()
+    from torch._inductor.codegen.common import DeviceOpOverrides, get_device_op_overrides
+
+    methods = {name for name, value in vars(DeviceOpOverrides).items() if callable(value) and name[0] != "_"}
+    if unknown := methods ^ OP_OVERRIDES.keys():
+        raise CheckError(f"torch's DeviceOpOverrides differs in {', '.join(sorted(unknown))}")
+    return f"{type(get_device_op_overrides('gxu')).__name__}, {len(methods)} methods"
+
+
+def scheduling() -> str:
+    _register_with_inductor()
+    from torch._inductor import ir
+    from torch._inductor.codegen.common import get_scheduling_for_device
+
+    found = get_scheduling_for_device("gxu")
+    if found is None or not ir.is_triton("gxu"):
+        raise CheckError(f"Inductor has {found} for gxu, which is no class derived from TritonScheduling")
+    return getattr(found, "__name__", repr(found))
+
+
+def wrapper(kind: str) -> str:
+    _register_with_inductor()
+    from torch._inductor.codegen.common import get_wrapper_codegen_for_device
+
+    found = get_wrapper_codegen_for_device("gxu", cpp_wrapper=kind == "C++", fx_wrapper=kind == "FX")
+    if found is None:
+        raise CheckError(f"Inductor has no {kind} wrapper for gxu")
+    return getattr(found, "__name__", repr(found))
+
+
+def gpu_type() -> str:
+    _register_with_inductor()
+    from torch._inductor.utils import is_gpu
+
     if not is_gpu("gxu"):
         raise CheckError("Inductor does not count gxu among its GPU types, so it would omit device guards")
-    parts = [getattr(scheduling, "__name__", repr(scheduling)), getattr(wrapper, "__name__", repr(wrapper))]
-    return ", ".join([*parts, type(get_device_op_overrides("gxu")).__name__])
+    return "is_gpu('gxu')"
 
 
-def triton_driver() -> str:
+def has_triton() -> str:
+    """Asked with a tensor on the device: before one there is nothing, gxu leaves torch's answer as it is."""
+    _register_with_inductor()
+    import torch
+    from torch.utils import _triton
+
+    tensor = torch.empty(1, device="gxu")
+    if not _triton.has_triton():
+        raise CheckError("has_triton() is False, so Inductor would refuse to compile")
+    return f"has_triton() with a tensor on {tensor.device}"
+
+
+def triton_backend() -> str:
     from triton.backends import backends
 
     if "gxu" not in backends:
         raise CheckError(f"Triton knows the backends {', '.join(sorted(backends)) or 'none'}")
     return f"{backends['gxu'].compiler.__module__}, {backends['gxu'].driver.__module__}"
+
+
+def triton_driver() -> str:
+    from triton.compiler.compiler import make_backend
+    from triton.runtime import driver
+
+    target = driver.active.get_current_target()
+    if target.backend != "gxu":
+        raise CheckError(f"the active Triton driver is {type(driver.active).__name__}, for {target.backend}")
+    return f"{type(driver.active).__name__}, {target}, {type(make_backend(target)).__name__}"
 
 
 def caches() -> str:
@@ -195,15 +351,26 @@ def compile_and_run() -> str:
 
 REINSTALL = "reinstall: pip install --force-reinstall --no-deps torch-gxu, or make build in a checkout"
 
+OTHER_BACKEND = "unset TORCH_DEVICE_BACKEND_AUTOLOAD and GXU_REGISTER, or import gxu; remove other PrivateUse1 devices"
+OTHER_TORCH = "install the torch version that torch-gxu declares (docs/versions.md)"
+
 CHECKS = (
-    Check("versions", versions, "install the versions that torch-gxu declares (docs/versions.md)"),
+    Check("versions", versions, OTHER_TORCH.replace("torch version", "versions")),
     Check("entry points", entry_points, REINSTALL),
     Check("extension", extension, REINSTALL + "; after a change of torch it must be built again"),
     Check("runtime library", runtime_library, "set GXU_RUNTIME to host, cuda, or the path of a runtime library"),
-    Check("device module", device_module, "unset TORCH_DEVICE_BACKEND_AUTOLOAD=0 or import gxu; remove other devices"),
+    Check("PrivateUse1 name", privateuse1_name, OTHER_BACKEND),
+    Check("device module", device_module, OTHER_BACKEND),
     Check("device interface", device_interface, REINSTALL),
-    Check("Inductor registration", inductor, REINSTALL),
-    Check("Triton backend", triton_driver, REINSTALL + "; triton's own installation must be complete"),
+    Check("Triton capability", triton_capable, "install the Triton backend that the device names"),
+    Check("device op overrides", all_op_overrides, OTHER_TORCH),
+    *(Check(f"  {name}", functools.partial(op_override, name), OTHER_TORCH) for name in OP_OVERRIDES),
+    Check("scheduling", scheduling, REINSTALL),
+    *(Check(f"{kind} wrapper", functools.partial(wrapper, kind), REINSTALL) for kind in ("Python", "C++", "FX")),
+    Check("GPU type", gpu_type, REINSTALL),
+    Check("has_triton", has_triton, "unset TORCHINDUCTOR_TRITON_DISABLE_DEVICE_DETECTION; " + REINSTALL),
+    Check("Triton backend", triton_backend, REINSTALL + "; triton's own installation must be complete"),
+    Check("Triton driver", triton_driver, "unset TRITON_DEFAULT_BACKEND, or set it to gxu"),
     Check("caches", caches, "set TORCHINDUCTOR_CACHE_DIR and TRITON_CACHE_DIR to writable folders"),
     Check("compile and run", compile_and_run, "see the lines above; TORCH_LOGS=output_code shows the generated code"),
 )
