@@ -8,15 +8,8 @@ from typing import NamedTuple
 import pytest
 import torch
 from blocked_stream import blocked
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
-
-
-class Squares(Dataset[tuple[torch.Tensor, int]]):
-    def __len__(self) -> int:
-        return 23
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return torch.full((3,), float(index * index)), index
+from dataset_of_squares import Squares
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 
 class Pair(NamedTuple):

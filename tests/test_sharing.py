@@ -4,51 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.multiprocessing as mp
 from process_helpers import RunPython
+from sharing_peer import (
+    TIMEOUT,
+    Peer,
+    attributes,
+    count_mappings,
+    describe,
+    double_all,
+    drop,
+    fill,
+    is_kept,
+    keep,
+    make,
+    pickled,
+    read,
+    resize,
+    start_peer,
+    train,
+    zero_second,
+)
 from torch import nn
-
-TIMEOUT = 120  # seconds; a process imports torch
-
-Connection = Any
-
-
-def serve(connection: Connection) -> None:
-    """Runs in the other process: applies functions to what arrives, and answers with their results."""
-    kept: dict[str, Any] = {}
-    while (message := connection.recv()) is not None:
-        function, arguments = message
-        try:
-            connection.send(function(kept, *arguments))
-        except Exception as error:
-            connection.send(f"{type(error).__name__}: {error}")
-
-
-class Peer:
-    def __init__(self, process: mp.Process, connection: Connection) -> None:
-        self.process = process
-        self.connection = connection
-
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        self.connection.send((function, arguments))
-        assert self.connection.poll(TIMEOUT), "the other process does not answer"
-        return self.connection.recv()
-
-
-def start_peer() -> Peer:
-    context = mp.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there,), daemon=True)
-    process.start()
-    there.close()
-    return Peer(process, here)
 
 
 @pytest.fixture(scope="module")
@@ -58,67 +41,6 @@ def peer() -> Iterator[Peer]:
     started.connection.send(None)
     started.process.join(TIMEOUT)
     assert started.process.exitcode == 0
-
-
-# What the other process does.
-
-
-def describe(kept: dict[str, Any], tensor: torch.Tensor) -> tuple[Any, ...]:
-    return tensor.device.type, tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.storage_offset(), tensor.cpu()
-
-
-def keep(kept: dict[str, Any], tensor: torch.Tensor) -> None:
-    kept["x"] = tensor
-
-
-def read(kept: dict[str, Any]) -> torch.Tensor:
-    return kept["x"].cpu()
-
-
-def fill(kept: dict[str, Any], value: float) -> None:
-    kept["x"].fill_(value)
-
-
-def count_mappings() -> int:
-    return Path("/proc/self/maps").read_text().count("memfd:gxu (deleted)")
-
-
-def drop(kept: dict[str, Any]) -> int:
-    import gc
-
-    kept.clear()
-    gc.collect()
-    return count_mappings()
-
-
-def zero_second(kept: dict[str, Any], first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, bool]:
-    second.zero_()
-    return first.cpu(), first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
-
-
-def make(kept: dict[str, Any], size: int) -> torch.Tensor:
-    kept["made"] = torch.arange(size, device="gxu")
-    return kept["made"]
-
-
-def is_kept(kept: dict[str, Any], tensor: torch.Tensor) -> bool:
-    return tensor.data_ptr() == kept["made"].data_ptr()
-
-
-def attributes(kept: dict[str, Any], parameter: nn.Parameter) -> tuple[Any, ...]:
-    return type(parameter).__name__, parameter.requires_grad, parameter.is_leaf, parameter.is_shared()
-
-
-def resize(kept: dict[str, Any], tensor: torch.Tensor) -> None:
-    tensor.resize_(10_000)
-
-
-def train(kept: dict[str, Any], model: nn.Module) -> torch.Tensor:
-    """One step on shared parameters; the gradients stay here."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    model(torch.ones(2, 3, device="gxu")).sum().backward()
-    optimizer.step()
-    return model.weight.detach().cpu()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.complex64])
@@ -207,17 +129,6 @@ def test_queues_and_process_arguments() -> None:
     assert (x.cpu() == 8).all()
 
 
-def double_all(x: torch.Tensor, tasks: Any, results: Any) -> None:
-    total = 0.0
-    while (part := tasks.get()) is not None:
-        total += part.sum().item()
-        part.fill_(-1)
-    results.put(total)
-    x.fill_(8)
-    torch.gxu.synchronize()
-    results.put("done")
-
-
 def test_shared_storages_are_not_resizable(peer: Peer) -> None:
     x = torch.zeros(4, device="gxu")
     assert peer(resize, x) == "RuntimeError: Trying to resize storage that is not resizable"
@@ -266,11 +177,6 @@ def test_nothing_of_the_sender_left_is_one_sentence() -> None:
     sender.process.join(TIMEOUT)
     with pytest.raises(RuntimeError, match=r"process \d+ has freed the memory or ended: the owner must keep it"):
         ForkingPickler.loads(payload)
-
-
-def pickled(kept: dict[str, Any], size: int) -> bytes:
-    kept["x"] = torch.zeros(size, device="gxu")
-    return bytes(ForkingPickler.dumps(kept["x"]))
 
 
 def test_graphs_of_autograd_are_refused_as_for_other_devices() -> None:
