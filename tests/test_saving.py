@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from process_helpers import RunPython
 from safetensors import safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
@@ -274,3 +275,48 @@ def test_sharing_and_pinning_of_storages() -> None:
         assert pinned.untyped_storage().is_pinned()
         assert pinned.device == CPU
     assert host.untyped_storage().pin_memory().is_pinned()
+
+
+def test_several_devices(run_python: RunPython, tmp_path: Path) -> None:
+    code = """
+import copy, io, json, pickle, sys
+import torch
+from multiprocessing.reduction import ForkingPickler
+from safetensors.torch import load_file, save_file
+from torch.profiler import ProfilerActivity, profile
+
+x = torch.arange(6.0, device="gxu:1")
+buffer = io.BytesIO()
+torch.save(x, buffer)
+
+def load(**options):
+    buffer.seek(0)
+    return torch.load(buffer, **options).device
+
+assert [str(load()), str(load(map_location={"gxu:1": "gxu:0"})), str(load(map_location="gxu"))] == [
+    "gxu:1", "gxu:0", "gxu:0"]
+with torch.gxu.device(1):
+    assert str(load(map_location="gxu")) == "gxu:1"
+for copied in (copy.deepcopy(x), pickle.loads(pickle.dumps(x)), torch.from_dlpack(x)):
+    assert copied.device == x.device and copied.tolist() == x.tolist()
+shared = ForkingPickler.loads(ForkingPickler.dumps(x))
+assert shared.device == x.device and shared.data_ptr() == x.data_ptr()
+assert x.__dlpack_device__()[1] == 1
+save_file({"x": x}, "x.safetensors")
+assert str(load_file("x.safetensors", device=1)["x"].device) == "gxu:1"
+
+y = torch.ones(6, device="gxu:0")
+with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.GXU]) as profiler:
+    x.sqrt(), y.exp()
+    y.copy_(x)
+profiler.export_chrome_trace("trace.json")
+events = json.load(open("trace.json"))["traceEvents"]
+kernels = {event["name"]: event["pid"] for event in events if event.get("cat") == "kernel"}
+assert kernels == {"aten::sqrt [delegate]": 1, "aten::exp [delegate]": 0}, kernels
+names = {event["pid"]: event["args"]["name"] for event in events if event["name"] == "process_name"}
+assert (names[0], names[1]) == ("GXU 0", "GXU 1"), names
+assert [event["name"] for event in events if event.get("cat") == "gpu_memcpy"] == ["Memcpy DtoD"]
+print("good")
+"""
+    result = run_python("-c", code, env={"GXU_DEVICE_COUNT": "2"})
+    assert result.stdout == "good\n", result.stderr
