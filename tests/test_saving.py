@@ -320,3 +320,23 @@ print("good")
 """
     result = run_python("-c", code, env={"GXU_DEVICE_COUNT": "2"})
     assert result.stdout == "good\n", result.stderr
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize("through", ["save", "deepcopy"])
+def test_sparse_and_quantized_tensors(through: str) -> None:
+    x = torch.randn(4, 3)
+    per_channel = torch.quantize_per_channel(
+        x, torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([0, 1, 2, 3]), 0, torch.qint8
+    )
+    for tensor in (
+        x.relu().to_sparse(),
+        x.relu().to_sparse_csr(),
+        torch.quantize_per_tensor(x, 0.1, 3, torch.quint8),
+        per_channel,
+    ):
+        moved = tensor.to("gxu")
+        copied = torch.load(saved(moved)) if through == "save" else copy.deepcopy(moved)
+        assert (copied.device, copied.layout, copied.dtype) == (GXU, tensor.layout, tensor.dtype)
+        left, right = (value.dequantize() if value.is_quantized else value.to_dense() for value in (copied, tensor))
+        assert torch.equal(left.cpu(), right)

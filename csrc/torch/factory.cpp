@@ -105,6 +105,11 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("record_stream", &record_stream);
 }
 
+// What torch.load makes a quantized tensor with.
+TORCH_LIBRARY_IMPL(aten, QuantizedPrivateUse1, library) {
+  library.impl("set_.source_Storage_storage_offset", &set_source_storage_offset);
+}
+
 }  // namespace
 
 at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, at::ScalarType dtype) {
