@@ -297,6 +297,8 @@ void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet /*keys
   call.replace_results();
 }
 
+template void delegate_operator<c10::DispatchKey::Dense>(const c10::OperatorHandle&, c10::DispatchKeySet,
+                                                         torch::jit::Stack*);
 template void delegate_operator<c10::DispatchKey::Sparse>(const c10::OperatorHandle&, c10::DispatchKeySet,
                                                           torch::jit::Stack*);
 template void delegate_operator<c10::DispatchKey::SparseCsr>(const c10::OperatorHandle&, c10::DispatchKeySet,

@@ -12,24 +12,36 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch._C._dynamo.guards import assert_alignment
+from torch._C._dynamo import guards
 from torch._inductor.codegen.wrapper import WrapperLine
 from torch._inductor.codegen.wrapper_fxir import WrapperFxCodegen
 from torch._inductor.virtualized import V
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule
 
 from gxu.inductor import compat
 from gxu.inductor.device import device_module
 
 
+def _has_values(tensor: torch.Tensor) -> bool:
+    """False while the graph is made: its functions then run on tensors without memory."""
+    return not isinstance(tensor, FakeTensor)
+
+
 def assert_no_nan(tensor: torch.Tensor, name: str) -> None:
     """AssertionError where the buffer `name` has a NaN."""
-    assert not tensor.isnan().any().item(), f"{name} has a NaN"
+    assert not _has_values(tensor) or not tensor.isnan().any().item(), f"{name} has a NaN"
 
 
 def assert_no_inf(tensor: torch.Tensor, name: str) -> None:
     """AssertionError where the buffer `name` has an infinity."""
-    assert not tensor.isinf().any().item(), f"{name} has an infinity"
+    assert not _has_values(tensor) or not tensor.isinf().any().item(), f"{name} has an infinity"
+
+
+def assert_alignment(tensor: torch.Tensor, alignment: int, operator: str) -> None:
+    """AssertionError where the result of `operator` does not start at a multiple of `alignment` bytes."""
+    if _has_values(tensor):
+        guards.assert_alignment(tensor, alignment, operator)
 
 
 @dataclass
@@ -48,14 +60,16 @@ class CallLine(WrapperLine):
         return generate
 
 
-def _check(line: str) -> CallLine | None:
-    """The check that a line of Python code makes."""
+def _call(line: str) -> CallLine | None:
+    """What a line of Python code does, where it is a check or the clearing of a workspace."""
     if found := re.fullmatch(r"assert not (\w+)\.isnan\(\)\.any\(\)\.item\(\)", line):
         return CallLine(assert_no_nan, (found[1],), (found[1],))
     if found := re.fullmatch(r"assert not (\w+)\.isinf\(\)\.any\(\)\.item\(\)", line):
         return CallLine(assert_no_inf, (found[1],), (found[1],))
     if found := re.fullmatch(r"assert_alignment\((\w+), (\d+), '([^']*)'\)", line):
         return CallLine(assert_alignment, (found[1],), (int(found[2]), found[3]))
+    if found := re.fullmatch(r"(\w+)\.zero_\(\)", line):
+        return CallLine(torch.ops.aten.zero_.default, (found[1],))
     return None
 
 
@@ -67,8 +81,17 @@ class GXUWrapperFxCodegen(WrapperFxCodegen):
         compat.mark_used()
         super().__init__(*args, **kwargs)
 
+    def _generate(self, is_inference: bool) -> Any:
+        # The converter runs the graph's functions on tensors without memory, but on constants as they are.
+        mode = V.fake_mode
+        allowed, mode.allow_non_fake_inputs = mode.allow_non_fake_inputs, True
+        try:
+            return super()._generate(is_inference)
+        finally:
+            mode.allow_non_fake_inputs = allowed
+
     def writeline(self, line: Any) -> None:
-        super().writeline((_check(line) or line) if isinstance(line, str) else line)
+        super().writeline((_call(line) or line) if isinstance(line, str) else line)
 
     def codegen_device_copy(self, src: str, dst: str, non_blocking: bool | str) -> None:
         self.writeline(CallLine(torch.ops.aten.copy_.default, (dst, src), (str(non_blocking) == "True",)))

@@ -1,0 +1,236 @@
+"""AOTInductor on gxu: a package is made once, then loaded in Python and in C++."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import aoti_model
+import pytest
+import torch
+from process_helpers import ROOT, RunPython
+from torch import Tensor
+
+TESTS = Path(__file__).parent
+CMAKE = Path(sys.executable).with_name("cmake")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch._dynamo.reset()
+    path = tmp_path_factory.mktemp("aoti") / "model.pt2"
+    aoti_model.compile_package(str(path))
+    return path
+
+
+def expected(batch: int, model: aoti_model.Model | None = None) -> tuple[Tensor, ...]:
+    """In double precision, on the CPU."""
+    model = aoti_model.make_model() if model is None else model
+    with torch.no_grad():
+        return model.double()(*(x.double() for x in aoti_model.make_inputs(batch)))
+
+
+def run(compiled: Any, batch: int, device: str = "gxu") -> list[Tensor]:
+    x, on_cpu = aoti_model.make_inputs(batch)
+    return compiled(x.to(device), on_cpu)
+
+
+def assert_outputs(outputs: Any, reference: tuple[Tensor, ...], device: str = "gxu:0") -> None:
+    assert [str(t.device) for t in outputs] == [device, device, "cpu"]
+    for actual, wanted in zip(outputs, reference, strict=True):
+        torch.testing.assert_close(actual.cpu().double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_every_batch(package: Path) -> None:
+    compiled = torch._inductor.aoti_load_package(str(package))
+    for batch in (6, 1, 2, 333, 4096):
+        assert_outputs(run(compiled, batch), expected(batch))
+
+
+def test_runs_on_the_current_stream(package: Path) -> None:
+    compiled = torch._inductor.aoti_load_package(str(package))
+    stream = torch.gxu.Stream()
+    x, on_cpu = aoti_model.make_inputs(50)
+    with torch.gxu.stream(stream):
+        outputs = compiled(x.to("gxu", non_blocking=True), on_cpu)
+    stream.synchronize()
+    assert_outputs(outputs, expected(50))
+
+
+def test_new_constants(package: Path) -> None:
+    compiled = torch._inductor.aoti_load_package(str(package))
+    model = aoti_model.make_model()
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.add_(0.125)
+    state = {name: tensor.to("gxu") for name, tensor in model.state_dict().items()}
+    assert set(compiled.get_constant_fqns()) == set(state)
+    compiled.load_constants(state, check_full_update=True)
+    assert_outputs(run(compiled, 9), expected(9, model))
+
+    with torch.no_grad():
+        model.float().scale.mul_(3)  # one of them, in place of the copy
+    compiled.load_constants({"scale": model.scale.to("gxu")}, check_full_update=False)
+    assert_outputs(run(compiled, 9), expected(9, model))
+
+
+def test_four_threads_on_one_container(package: Path) -> None:
+    from torch._inductor.package import load_package
+
+    compiled = load_package(str(package), num_runners=2)
+    batches = [1 + 37 * i for i in range(24)]
+    references = [expected(batch) for batch in batches]
+
+    def work(batch: int) -> list[Tensor]:
+        with torch.gxu.stream(torch.gxu.Stream()):
+            outputs = run(compiled, batch)
+            torch.gxu.current_stream().synchronize()
+        return outputs
+
+    with ThreadPoolExecutor(4) as pool:
+        for outputs, reference in zip(pool.map(work, batches), references, strict=True):
+            assert_outputs(outputs, reference)
+
+
+def test_process_without_a_compiler(package: Path, run_python: RunPython) -> None:
+    """PyTorch's loader alone imports nothing of Inductor or Triton; aoti_load_package, part of Inductor, compiles
+    nothing."""
+    code = f"""
+import sys, torch
+loader = torch._C._aoti.AOTIModelPackageLoader({str(package)!r}, "model", False, 1, -1)
+x = torch.linspace(-1, 1, 24).reshape(3, 8)
+y = torch.linspace(2, 3, 15).reshape(3, 5)
+outputs = loader.boxed_run([x.to("gxu"), y])
+print(*(round(v, 4) for v in outputs[0].cpu().flatten().tolist()))
+print([name for name in sys.modules if name.startswith(("triton", "torch._inductor", "torch._dynamo", "llvmlite"))])
+torch._inductor.aoti_load_package({str(package)!r})(x.to("gxu"), y)
+compilers = ("llvmlite", "gxu.triton.codegen", "gxu.triton.lowering", "torch._inductor.graph")
+print([name for name in sys.modules if name.startswith(compilers)])
+"""
+    result = run_python("-c", code)
+    assert result.returncode == 0, result.stderr
+    values, imported, compilers = result.stdout.splitlines()
+    assert imported == "[]"
+    assert compilers == "[]"
+    x = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(3, 8)
+    wanted = aoti_model.make_model().double()(x, torch.zeros(3, 5, dtype=torch.float64))[0]
+    actual = torch.tensor([float(v) for v in values.split()], dtype=torch.float64)
+    torch.testing.assert_close(actual, wanted.flatten().detach(), rtol=1e-3, atol=1e-4)
+
+
+def test_device_index(package: Path, run_python: RunPython) -> None:
+    code = f"""
+import sys, torch
+sys.path.insert(0, {str(TESTS)!r})
+import aoti_model
+compiled = torch._inductor.aoti_load_package({str(package)!r}, device_index=1)
+x, y = aoti_model.make_inputs(5)
+outputs = compiled(x.to("gxu:1"), y)
+print([str(t.device) for t in outputs], torch.gxu.current_device())
+model = aoti_model.make_model()
+for actual, wanted in zip(outputs, model(x, y)):
+    torch.testing.assert_close(actual.cpu(), wanted, rtol=1e-4, atol=1e-5)
+"""
+    result = run_python("-c", code, env={"GXU_DEVICE_COUNT": "2"})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "['gxu:1', 'gxu:1', 'cpu'] 0"
+
+
+def with_metadata(package: Path, path: Path, **values: str) -> Path:
+    """A copy of the package whose metadata says something else."""
+    with zipfile.ZipFile(package) as source, zipfile.ZipFile(path, "w") as target:
+        for item in source.infolist():
+            content = source.read(item)
+            if item.filename.endswith("_metadata.json"):
+                content = json.dumps(json.loads(content) | values).encode()
+            target.writestr(item, content, zipfile.ZIP_STORED)
+    return path
+
+
+REFUSED = [
+    ("GXU_TORCH_VERSION", "2.12.1", "was compiled with PyTorch 2.12.1, but this is PyTorch"),
+    ("GXU_SHIM_VERSION", "1000", "was compiled with a newer torch-gxu, whose C ABI has version 1000"),
+    ("GXU_ABI_VERSION", "2001", "was compiled for version 2001 of the runtime's ABI"),
+    ("GXU_TARGET", "gxu:other", "was compiled for devices of the kind gxu:other, but gxu:0 is"),
+    ("GXU_CPU_FLAGS", "fma avx8192", "was compiled for a CPU that has the instructions avx8192, which this CPU lacks"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_package_for_something_else_is_refused(
+    package: Path, tmp_path: Path, key: str, value: str, message: str
+) -> None:
+    other = with_metadata(package, tmp_path / "other.pt2", **{key: value})
+    with pytest.raises(RuntimeError, match=message) as error:
+        torch._inductor.aoti_load_package(str(other))
+    assert "compile the model again" in str(error.value)
+    assert_outputs(run(torch._inductor.aoti_load_package(str(package)), 3), expected(3))
+
+
+def test_cpp_program_without_python(tmp_path: Path, run_python: RunPython) -> None:
+    example = ROOT / "examples" / "aoti_cpp"
+    made = run_python(str(example / "export.py"), "model.pt2")
+    assert made.returncode == 0, made.stderr
+    prefix = run_python(str(example / "export.py"), "--cmake-prefix-path").stdout.strip()
+    cmake = str(CMAKE) if CMAKE.exists() else "cmake"
+    for command in (
+        [cmake, "-S", str(example), "-B", "build", f"-DCMAKE_PREFIX_PATH={prefix}"],
+        [cmake, "--build", "build"],
+    ):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stdout + done.stderr
+    libraries = subprocess.run(["ldd", "build/aoti_cpp"], cwd=tmp_path, capture_output=True, text=True).stdout
+    assert "libgxu_torch" in libraries
+    assert "python" not in libraries.replace("/python", "")  # folders are named after it
+
+    result = subprocess.run(["build/aoti_cpp", "model.pt2", "3"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    code = (
+        f"import sys, torch\nsys.path.insert(0, {str(example)!r})\nimport export\ntorch.manual_seed(0)\n"
+        "model = export.Model().double()\ntorch.manual_seed(0)\nmodel.load_state_dict(export.Model().state_dict())\n"
+        "x = torch.arange(24, dtype=torch.float64).div(10).reshape(3, 8)\n"
+        "probabilities, normalisers = model(x)\n"
+        "for row in torch.cat([probabilities, normalisers[:, None]], 1).tolist(): print(*row)"
+    )
+    reference = run_python("-c", code)
+    assert reference.returncode == 0, reference.stderr
+    numbers = [[float(v) for v in line.split()] for line in result.stdout.splitlines()]
+    wanted = [[float(v) for v in line.split()] for line in reference.stdout.splitlines()]
+    torch.testing.assert_close(torch.tensor(numbers), torch.tensor(wanted), rtol=1e-4, atol=1e-5)
+
+    # What goes wrong is one sentence.
+    environment = os.environ | {"GXU_RUNTIME": "/nowhere/libgxu_runtime.so"}
+    failed = subprocess.run(
+        ["build/aoti_cpp", "model.pt2", "3"], cwd=tmp_path, capture_output=True, text=True, env=environment
+    )
+    assert failed.returncode == 1
+    assert "/nowhere/libgxu_runtime.so does not exist" in failed.stderr
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"aot_inductor.embed_kernel_binary": True},
+        {"aot_inductor.package_constants_on_disk_format": "binary_blob"},
+        {"aot_inductor.weight_use_caching_allocator": True},
+        {"triton.autotune_at_compile_time": False},
+        {"freezing": True},
+        {"aot_inductor.use_runtime_constant_folding": True},
+    ],
+    ids=lambda options: next(iter(options), "defaults"),
+)
+def test_ways_to_package(options: dict[str, object], tmp_path: Path) -> None:
+    torch._dynamo.reset()
+    path = tmp_path / "model.pt2"
+    aoti_model.compile_package(str(path), options)
+    compiled = torch._inductor.aoti_load_package(str(path))
+    for batch in (4, 1000):
+        assert_outputs(run(compiled, batch), expected(batch))
