@@ -39,6 +39,14 @@ def _register_benchmarker() -> None:
     register()
 
 
+def _register_autotuning() -> None:
+    """For the processes that only measure: they import this module alone, and nothing that registers the device."""
+    from gxu.inductor import compat
+
+    if "torch._inductor.compile_fx" not in sys.modules:
+        compat.extend_gpu_types()
+
+
 def _accept_flex_attention() -> None:
     from gxu.inductor import compat
 
@@ -56,6 +64,7 @@ _TRIGGERS: dict[str, Callable[[], None]] = {
     "torch._dynamo.device_interface": _register_device_interface,
     "torch._dynamo.trace_rules": _register_trace_rules,
     "torch._inductor.runtime.benchmarking": _register_benchmarker,
+    "torch._inductor.autotune_process": _register_autotuning,
     "torch._inductor.compile_fx": _register_inductor,
     "torch.nn.attention.flex_attention": _accept_flex_attention,
 }

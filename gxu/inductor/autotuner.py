@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch._inductor.runtime.coordinate_descent_tuner import CoordescTuner
 from torch._inductor.runtime.triton_compat import knobs
 from torch._inductor.runtime.triton_heuristics import (
     CachingAutotuner,
     GridExpr,
     get_constexprs,
 )
+from torch.utils._ordered_set import OrderedSet
+
+from gxu.inductor import block_sizes
 
 
 def _launch_hooks() -> list[Any]:
@@ -75,8 +79,34 @@ def build_launcher(result: Any, launcher: Any) -> Any | None:
     return direct
 
 
+class GXUCoordescTuner(CoordescTuner):
+    """Coordinate descent over blocks, up to the sizes that gxu's heuristics choose; warps and stages mean nothing."""
+
+    @staticmethod
+    def of(tuner: CoordescTuner) -> GXUCoordescTuner:
+        """A tuner of the same kernel as torch's `tuner`."""
+        return GXUCoordescTuner(
+            is_mm=tuner.is_mm,
+            is_native_matmul=tuner.is_native_matmul,
+            is_mix_order_reduction=tuner.is_mix_order_reduction,
+            name=tuner.name,
+            size_hints=tuner.size_hints,
+            inductor_meta=tuner.inductor_meta,
+            frozen_fields=OrderedSet(["num_warps", "num_stages"]),
+        )
+
+    def get_config_max(self, prefix: str) -> int:
+        largest = block_sizes.MAX_BLOCK[prefix.upper()]
+        hint = (self.size_hints or {}).get(prefix)
+        return largest if hint is None else min(largest, hint)
+
+
 class GXUCachingAutotuner(CachingAutotuner):
-    """The autotuner of every kernel that Inductor generates for gxu: only its steady-state launcher differs."""
+    """The autotuner of every kernel that Inductor generates for gxu: its steady-state launcher and what it tunes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.coordesc_tuner: CoordescTuner = GXUCoordescTuner.of(self.coordesc_tuner)
 
     def _build_fast_launcher(self, launcher: Any) -> Any | None:
         for result in self.compile_results:

@@ -195,6 +195,17 @@ def reduction_split_factor(
     return divisors[0] if divisors else split
 
 
+def smaller(blocks: Mapping[str, int], minima: Mapping[str, int]) -> list[dict[str, int]]:
+    """`blocks`, and each of them halved and quartered: what autotuning compares. None goes below `minima` (or 1)."""
+    tried = [dict(blocks)]
+    for block, size in blocks.items():
+        for divisor in (2, 4):
+            candidate = {**blocks, block: max(size // divisor, minima.get(block, 1))}
+            if candidate not in tried:
+                tried.append(candidate)
+    return tried
+
+
 def limits_of(properties: Any, min_elements_per_program: int) -> DeviceLimits:
     """The limits that `torch.gxu.get_device_properties()` describes."""
     return DeviceLimits(

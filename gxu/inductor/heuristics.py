@@ -21,6 +21,9 @@ from gxu.inductor.autotuner import GXUCachingAutotuner
 
 Decorator = Callable[[Any], Any]
 
+#: Keys of a kernel's inductor_meta that bound a block from below, and the block.
+_MINIMA = (("min_xblock", "XBLOCK"), ("min_rblock", "R0_BLOCK"))
+
 #: Keys that `gxu.inductor.scheduling.GXUTritonKernel` adds to a kernel's inductor_meta.
 LIMITS_KEY = "gxu_limits"
 NUMELS_KEY = "gxu_numels"
@@ -55,14 +58,16 @@ def _autotune(
     inductor_meta: dict[str, Any],
     filename: str | None,
 ) -> Decorator:
-    for key, block in (("min_xblock", "XBLOCK"), ("min_rblock", "R0_BLOCK")):
-        minimum = inductor_meta.pop(key, None)
-        if minimum is not None and block in blocks:
-            blocks[block] = max(blocks[block], minimum)
-    config = Config(blocks, num_warps=limits.preferred_num_warps or 1, num_stages=1)
+    minima = {block: inductor_meta.pop(key, None) or 1 for key, block in _MINIMA}
+    blocks = {block: max(size, minima.get(block, 1)) for block, size in blocks.items()}
+    wanted = inductor_meta.get("max_autotune") or inductor_meta.get("max_autotune_pointwise")
+    # Which candidate wins may change how a sum is rounded.
+    measured = wanted and not inductor_meta.get("deterministic")
+    candidates = block_sizes.smaller(blocks, minima) if measured else [blocks]
+    configs = [Config(tried, num_warps=limits.preferred_num_warps or 1, num_stages=1) for tried in candidates]
     return upstream.cached_autotune(
         size_hints,  # type: ignore[arg-type]
-        [config],
+        configs,
         triton_meta=triton_meta,
         inductor_meta=inductor_meta,
         heuristic_type=heuristic_type,
