@@ -27,6 +27,15 @@ from gxu._device import (
 )
 from gxu.amp import get_amp_supported_dtype, is_autocast_available
 from gxu.device_properties import DeviceProperties
+from gxu.graphs import (
+    CUDAGraph,
+    Graph,
+    GXUGraph,
+    graph,
+    graph_pool_handle,
+    is_current_stream_capturing,
+    make_graphed_callables,
+)
 from gxu.memory import (
     MemPool,
     caching_allocator_alloc,
@@ -78,9 +87,12 @@ from gxu.streams import (
 )
 
 __all__ = [
+    "CUDAGraph",
     "DeviceProperties",
     "Event",
     "ExternalStream",
+    "GXUGraph",
+    "Graph",
     "MemPool",
     "OutOfMemoryError",
     "Stream",
@@ -106,14 +118,18 @@ __all__ = [
     "get_rng_state",
     "get_rng_state_all",
     "get_stream_from_external",
+    "graph",
+    "graph_pool_handle",
     "init",
     "initial_seed",
     "ipc_collect",
     "is_autocast_available",
     "is_available",
     "is_bf16_supported",
+    "is_current_stream_capturing",
     "is_initialized",
     "list_gpu_processes",
+    "make_graphed_callables",
     "manual_seed",
     "manual_seed_all",
     "max_memory_allocated",

@@ -8,6 +8,7 @@
 
 #include "alias.h"
 #include "allocator.h"
+#include "graph_capture.h"
 #include "pinned_allocator.h"
 #include "profiler.h"
 #include "stream.h"
@@ -152,7 +153,13 @@ at::Tensor& copy_(at::Tensor& destination, const at::Tensor& source, bool non_bl
   }
   const bool plain = is_plain(destination, from);
   const at::Tensor* pinned = plain && non_blocking ? pinned_side(destination, from) : nullptr;
-  if (pinned == nullptr && is_device_reached_by_cpu(destination) && is_device_reached_by_cpu(from)) {
+  GraphWork* work = current_capture(gxu_device(destination, from).index());
+  if (work != nullptr && pinned == nullptr) {
+    capture_copy(*work, destination, from);
+  } else if (work != nullptr) {
+    work->keep(*pinned);
+    enqueue_bytes(destination, from, from.numel() * from.element_size());
+  } else if (pinned == nullptr && is_device_reached_by_cpu(destination) && is_device_reached_by_cpu(from)) {
     copy_on_delegate(destination, from);
   } else if (plain && (!is_gxu(destination) || !is_gxu(from) || destination.device() == from.device())) {
     copy_bytes(destination, from, pinned);

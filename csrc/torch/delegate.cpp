@@ -12,6 +12,7 @@
 
 #include "alias.h"
 #include "generator.h"
+#include "graph_capture.h"
 #include "parts.h"
 
 namespace gxu {
@@ -289,6 +290,10 @@ void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet /*keys
                                 ", whose memory the CPU does not reach, is not supported; use a dense tensor.");
     warn_once(op.schema().name(), device);
     at::native::cpu_fallback(op, stack);
+    return;
+  }
+  if (GraphWork* work = current_capture(device)) {
+    capture_operator(*work, op, stack);
     return;
   }
   const DelegateScope scope(device);

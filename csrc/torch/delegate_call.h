@@ -9,6 +9,7 @@
 
 #include "alias.h"
 #include "copy.h"
+#include "graph_capture.h"
 
 namespace gxu {
 
@@ -36,10 +37,14 @@ class CpuArgument {
 };
 
 // Calls `function(cpu)`, where `cpu(argument)` is the CPU form of a tensor argument, and returns its result, a tensor
-// or a tuple of tensors, on the device of `self`.
+// or a tuple of tensors, on the device of `self`. While a graph is captured, arguments stay as they are, so that the
+// graph gets the operators that `function` calls.
 template <typename Function>
 auto call_on_cpu(const at::Tensor& self, Function function) {
   const c10::Device device = self.device();
+  if (current_capture(device.index()) != nullptr) {
+    return function([](const auto& argument) { return argument; });
+  }
   const bool aliases = device_delegate(device.index()) == Delegate::kCpu;
   const CpuArgument cpu(device, aliases);
   const auto to_device = [&](const at::Tensor& result) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "delegate_allocator.h"
+#include "graph_capture.h"
 
 namespace gxu {
 namespace detail {
@@ -175,8 +176,11 @@ c10::DeviceIndex exchange_device(c10::DeviceIndex index) {
 
 void synchronize_device(c10::DeviceIndex index) {
   ensure_initialized();
-  const DeviceScope scope(resolve_device_index(index));
+  index = resolve_device_index(index);
+  forbid_in_capture(index, "Synchronising the device");
+  const DeviceScope scope(index);
   GXU_CALL(gxuDeviceSynchronize);
+  throw_asynchronous_error(index);
 }
 
 void DeviceScope::restore() noexcept {

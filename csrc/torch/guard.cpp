@@ -4,6 +4,7 @@
 
 #include "allocator.h"
 #include "device.h"
+#include "graph_capture.h"
 #include "stream.h"
 
 namespace gxu {
@@ -99,6 +100,9 @@ struct GuardImpl final : c10::impl::DeviceGuardImplInterface {
   void synchronizeEvent(void* event) const override {
     if (event != nullptr) {
       GXU_CALL(gxuEventSynchronize, as_event(event));
+      for (c10::DeviceIndex device = 0; device < deviceCount(); ++device) {
+        throw_asynchronous_error(device);  // an event does not say which device it is of
+      }
     }
   }
   void destroyEvent(void* event, const c10::DeviceIndex /*device_index*/) const noexcept override {

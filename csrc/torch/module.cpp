@@ -1,4 +1,5 @@
 // gxu._C: what Python sees of the extension.
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/Dtype.h>
@@ -9,6 +10,7 @@
 #include <torch/csrc/utils/pybind.h>
 
 #include "alias.h"
+#include "allocator.h"
 #include "allocator_module.h"
 #include "delegate.h"
 #include "device.h"
@@ -246,6 +248,13 @@ void define_stream_functions(py::module_& m) {
         py::arg("stream_id"), py::arg("device"));
   m.def("event_elapsed_time", wrap(&event_elapsed_time), py::arg("start"), py::arg("end"),
         "Milliseconds between two recorded events, given by their handles.");
+  m.def("is_stream_capturing", wrap([](int64_t stream_id, int64_t device) {
+          return c10::impl::VirtualGuardImpl(kGxu).isStreamCapturing(
+              external_stream(native_stream(stream_id), resolve_device_index(device)));
+        }),
+        py::arg("stream_id"), py::arg("device"));
+  m.def("new_graph_pool", wrap([] { return CachingAllocator::new_pool_id(false); }),
+        "The id of a memory pool for graphs, unlike any other.");
   m.def("stream_priority_range", wrap(&stream_priority_range), "(least, greatest) priority of streams.");
 }
 

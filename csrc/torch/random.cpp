@@ -182,11 +182,11 @@ void run_integers(const at::TensorBase& self, uint64_t range, const std::optiona
 }
 
 void integers(const at::TensorBase& self, uint64_t range, int64_t base, const std::optional<at::Generator>& generator) {
-  run_integers(self, range, generator, [&](void* memory, int64_t count, PhiloxKey key, bool long_words) {
-    AT_DISPATCH_V2(self.scalar_type(), "random_gxu",
-                   AT_WRAP([&] { fill_integers<scalar_t>(memory, count, key, range, base, long_words); }),
-                   AT_EXPAND(AT_ALL_TYPES), AT_EXPAND(AT_BAREBONES_UNSIGNED_TYPES), at::kBool, at::kHalf,
-                   at::kBFloat16);
+  const at::ScalarType dtype = self.scalar_type();
+  run_integers(self, range, generator, [=](void* memory, int64_t count, PhiloxKey key, bool long_words) {
+    AT_DISPATCH_V2(
+        dtype, "random_gxu", AT_WRAP([&] { fill_integers<scalar_t>(memory, count, key, range, base, long_words); }),
+        AT_EXPAND(AT_ALL_TYPES), AT_EXPAND(AT_BAREBONES_UNSIGNED_TYPES), at::kBool, at::kHalf, at::kBFloat16);
   });
 }
 
@@ -219,40 +219,41 @@ template <typename Fill>
 void run_floating(const at::TensorBase& self, const std::optional<at::Generator>& generator, const Fill& fill) {
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, self.scalar_type(), "random_gxu", [&] {
     constexpr int64_t kPerGroup = std::is_same_v<scalar_t, double> ? kLongWords : kShortWords;
-    run_random<kPerGroup>(self, generator, [&](void* memory, int64_t count, PhiloxKey key) {
+    run_random<kPerGroup>(self, generator, [=](void* memory, int64_t count, PhiloxKey key) {
       fill.template operator()<scalar_t>(memory, count, key);
     });
   });
 }
 
 void uniform_kernel(at::TensorIteratorBase& iter, double from, double to, std::optional<at::Generator> generator) {
-  run_floating(iter.tensor_base(0), generator, [&]<typename T>(void* memory, int64_t count, PhiloxKey key) {
+  run_floating(iter.tensor_base(0), generator, [=]<typename T>(void* memory, int64_t count, PhiloxKey key) {
     fill_uniform<T>(memory, count, key, from, to);
   });
 }
 
 void normal_kernel(const at::TensorBase& self, double mean, double std, std::optional<at::Generator> generator) {
-  run_floating(self, generator, [&]<typename T>(void* memory, int64_t count, PhiloxKey key) {
+  run_floating(self, generator, [=]<typename T>(void* memory, int64_t count, PhiloxKey key) {
     fill_normal<T>(memory, count, key, mean, std);
   });
 }
 
 void log_normal_kernel(at::TensorIteratorBase& iter, double mean, double std, std::optional<at::Generator> generator) {
-  run_floating(iter.tensor_base(0), generator, [&]<typename T>(void* memory, int64_t count, PhiloxKey key) {
+  run_floating(iter.tensor_base(0), generator, [=]<typename T>(void* memory, int64_t count, PhiloxKey key) {
     fill_log_normal<T>(memory, count, key, mean, std);
   });
 }
 
 void exponential_kernel(at::TensorIteratorBase& iter, double lambda, std::optional<at::Generator> generator) {
-  run_floating(iter.tensor_base(0), generator, [&]<typename T>(void* memory, int64_t count, PhiloxKey key) {
+  run_floating(iter.tensor_base(0), generator, [=]<typename T>(void* memory, int64_t count, PhiloxKey key) {
     fill_exponential<T>(memory, count, key, lambda);
   });
 }
 
 void cauchy_kernel(at::TensorIteratorBase& iter, double median, double sigma, std::optional<at::Generator> generator) {
   const at::TensorBase& self = iter.tensor_base(0);
-  run_random<kLongWords>(self, generator, [&](void* memory, int64_t count, PhiloxKey key) {
-    AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, self.scalar_type(), "cauchy_gxu", [&] {
+  const at::ScalarType dtype = self.scalar_type();
+  run_random<kLongWords>(self, generator, [=](void* memory, int64_t count, PhiloxKey key) {
+    AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, dtype, "cauchy_gxu", [&] {
       fill_from_long_words<scalar_t>(memory, count, key, [=](uint64_t word) {
         return median + sigma * std::tan(kPi * (open_interval(word) - 0.5));
       });
@@ -263,9 +264,10 @@ void cauchy_kernel(at::TensorIteratorBase& iter, double median, double sigma, st
 // The number of trials until the first success, from 1.
 void geometric_kernel(at::TensorIteratorBase& iter, double p, std::optional<at::Generator> generator) {
   const at::TensorBase& self = iter.tensor_base(0);
+  const at::ScalarType dtype = self.scalar_type();
   const double scale = 1.0 / std::log1p(-p);
-  run_random<kLongWords>(self, generator, [&](void* memory, int64_t count, PhiloxKey key) {
-    AT_DISPATCH_ALL_TYPES_AND2(at::kHalf, at::kBFloat16, self.scalar_type(), "geometric_gxu", [&] {
+  run_random<kLongWords>(self, generator, [=](void* memory, int64_t count, PhiloxKey key) {
+    AT_DISPATCH_ALL_TYPES_AND2(at::kHalf, at::kBFloat16, dtype, "geometric_gxu", [&] {
       fill_from_long_words<scalar_t>(memory, count, key, [=](uint64_t word) {
         return std::max(1.0, std::ceil(std::log(open_interval(word)) * scale));
       });
@@ -277,9 +279,10 @@ void bernoulli_scalar_kernel(const at::TensorBase& self, double p, std::optional
   // A probability of 1 has no 32-bit threshold.
   const bool always = p >= 1.0;
   const auto threshold = always ? 0u : static_cast<uint32_t>(p * 0x1p32);
-  run_random<kShortWords>(self, generator, [&](void* memory, int64_t count, PhiloxKey key) {
+  const at::ScalarType dtype = self.scalar_type();
+  run_random<kShortWords>(self, generator, [=](void* memory, int64_t count, PhiloxKey key) {
     AT_DISPATCH_V2(
-        self.scalar_type(), "bernoulli_gxu", AT_WRAP([&] {
+        dtype, "bernoulli_gxu", AT_WRAP([&] {
           auto* out = static_cast<scalar_t*>(memory);
           if (always) {
             std::fill_n(out, count, static_cast<scalar_t>(1));
@@ -308,9 +311,11 @@ void bernoulli_tensor_kernel(const at::TensorBase& self, const at::TensorBase& p
   const at::Tensor probabilities = at::Tensor(p).to(self.device()).expand(self.sizes());
   TORCH_CHECK(at::isFloatingType(probabilities.scalar_type()), "bernoulli_ expects probabilities of a floating-point ",
               "type, but got ", probabilities.scalar_type());
-  TORCH_CHECK(((probabilities >= 0) & (probabilities <= 1)).all().item<bool>(),
+  // During a capture there are no values to check.
+  TORCH_CHECK(current_capture(self.device().index()) != nullptr ||
+                  ((probabilities >= 0) & (probabilities <= 1)).all().item<bool>(),
               "Expected p_in >= 0 && p_in <= 1 to be true, but got false.");
-  run_floating(uniform, generator, [&]<typename T>(void* memory, int64_t count, PhiloxKey key) {
+  run_floating(uniform, generator, [=]<typename T>(void* memory, int64_t count, PhiloxKey key) {
     fill_uniform<T>(memory, count, key, 0.0, 1.0);
   });
   at::Tensor(self).copy_(uniform < probabilities);

@@ -76,8 +76,9 @@ std::tuple<Tensor, Tensor> native_dropout(const Tensor& input, double p, std::op
   }
   const Tensor output = at::empty_like(source);
   const auto threshold = static_cast<uint32_t>((1.0 - p) * 0x1p32);
-  run_random<kShortWords>(mask, std::nullopt, [&](void* memory, int64_t count, PhiloxKey key) {
-    AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, source.scalar_type(), "native_dropout_gxu", [&] {
+  const at::ScalarType dtype = source.scalar_type();
+  run_random<kShortWords>(mask, std::nullopt, [=](void* memory, int64_t count, PhiloxKey key) {
+    AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, dtype, "native_dropout_gxu", [&] {
       drop_out(source.const_data_ptr<scalar_t>(), output.mutable_data_ptr<scalar_t>(), static_cast<uint8_t*>(memory),
                count, key, threshold, static_cast<float>(scale));
     });
@@ -129,10 +130,10 @@ Tensor& randperm_out(int64_t n, std::optional<Generator> generator, Tensor& resu
   if (n == 0) {
     return result;
   }
-  run_random<kLongWords>(result, generator, [&](void* memory, int64_t count, PhiloxKey key) {
-    AT_DISPATCH_V2(result.scalar_type(), "randperm_gxu",
-                   AT_WRAP([&] { shuffle(static_cast<scalar_t*>(memory), count, key); }), AT_EXPAND(AT_ALL_TYPES),
-                   AT_EXPAND(AT_BAREBONES_UNSIGNED_TYPES), at::kHalf, at::kBFloat16);
+  const at::ScalarType dtype = result.scalar_type();
+  run_random<kLongWords>(result, generator, [=](void* memory, int64_t count, PhiloxKey key) {
+    AT_DISPATCH_V2(dtype, "randperm_gxu", AT_WRAP([&] { shuffle(static_cast<scalar_t*>(memory), count, key); }),
+                   AT_EXPAND(AT_ALL_TYPES), AT_EXPAND(AT_BAREBONES_UNSIGNED_TYPES), at::kHalf, at::kBFloat16);
   });
   return result;
 }
@@ -177,7 +178,7 @@ void multinomial_with_replacement(Tensor& result, const Tensor& self, int64_t sa
   for (int64_t i = 0; i < distributions; ++i) {
     accumulate_weights(weights.const_data_ptr<double>() + i * categories, categories, sums.data() + i * categories);
   }
-  run_random<kLongWords>(result, generator, [&](void* memory, int64_t count, PhiloxKey key) {
+  const auto fill = [=, sums = std::move(sums)](void* memory, int64_t count, PhiloxKey key) {
     auto* out = static_cast<int64_t*>(memory);
     for_each_random_chunk(key, philox_groups(count, kLongWords), [&](const uint32_t* words, int64_t group, int64_t n) {
       const int64_t first = group * kLongWords;
@@ -186,7 +187,8 @@ void multinomial_with_replacement(Tensor& result, const Tensor& self, int64_t sa
         out[first + i] = find_category(begin, begin + categories, static_cast<double>(word >> 11) * 0x1p-53);
       });
     });
-  });
+  };
+  run_random<kLongWords>(result, generator, fill);
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {

@@ -65,6 +65,7 @@ namespace gxu {
 
 // Functions that a library may leave out: nullptr then.
 #define GXU_OPTIONAL_RUNTIME_FUNCTIONS(_) \
+  _(gxuStreamGetCaptureInfo)              \
   _(gxuMemoryCheckAddBlock)               \
   _(gxuMemoryCheckRemoveBlock)            \
   _(gxuMemoryCheckAllow)                  \

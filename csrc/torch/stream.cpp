@@ -5,6 +5,8 @@
 #include <array>
 #include <mutex>
 
+#include "graph_capture.h"
+
 namespace gxu {
 namespace {
 
@@ -75,6 +77,7 @@ c10::Stream external_stream(gxuStream_t stream, c10::DeviceIndex device) {
 
 bool query_stream(c10::DeviceIndex device, c10::StreamId id) {
   ensure_initialized();
+  forbid_in_capture(device, "A query of a stream");
   const DeviceScope scope(device);
   const gxuError_t error = runtime().gxuStreamQuery(native_stream(id));
   if (error == gxuErrorNotReady) {
@@ -86,8 +89,10 @@ bool query_stream(c10::DeviceIndex device, c10::StreamId id) {
 
 void synchronize_stream(c10::DeviceIndex device, c10::StreamId id) {
   ensure_initialized();
+  forbid_in_capture(device, "An operation that waits for the device (such as reading a value on the CPU)");
   const DeviceScope scope(device);
   GXU_CALL(gxuStreamSynchronize, native_stream(id));
+  throw_asynchronous_error(device);
 }
 
 }  // namespace gxu

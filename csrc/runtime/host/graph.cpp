@@ -1,5 +1,6 @@
 #include "graph.h"
 
+#include <atomic>
 #include <utility>
 
 #include "api.h"
@@ -41,6 +42,11 @@ Object& resolve(Table& table, Handle handle, const char* what) {
 }
 
 }  // namespace
+
+unsigned long long Capture::next_id() {
+  static std::atomic<unsigned long long> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
 
 void Capture::append(Record record) {
   std::lock_guard lock(mutex_);
@@ -180,6 +186,16 @@ gxuError_t gxuStreamIsCapturing(gxuStream_t stream, gxuStreamCaptureStatus* stat
     require_argument(status, "status");
     const std::shared_ptr<Capture> capture = resolve_stream(stream).capture();
     *status = capture ? capture->status() : gxuStreamCaptureStatusNone;
+  });
+}
+
+gxuError_t gxuStreamGetCaptureInfo(gxuStream_t stream, gxuStreamCaptureStatus* status, unsigned long long* id) {
+  return api([&] {
+    require_argument(status, "status");
+    require_argument(id, "id");
+    const std::shared_ptr<Capture> capture = resolve_stream(stream).capture();
+    *status = capture ? capture->status() : gxuStreamCaptureStatusNone;
+    *id = capture ? capture->id() : 0;
   });
 }
 

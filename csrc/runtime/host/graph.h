@@ -24,6 +24,7 @@ class Capture {
   explicit Capture(Stream& origin) : origin_(origin) { streams_.push_back(&origin); }
 
   Stream& origin() const { return origin_; }
+  unsigned long long id() const { return id_; }
   void append(Record record);
   void add_stream(Stream& stream);
   void invalidate();
@@ -32,7 +33,10 @@ class Capture {
   std::shared_ptr<GraphBody> finish();
 
  private:
+  static unsigned long long next_id();
+
   Stream& origin_;
+  const unsigned long long id_ = next_id();  // never 0
   mutable std::mutex mutex_;
   gxuStreamCaptureStatus status_ = gxuStreamCaptureStatusActive;
   std::vector<Stream*> streams_;
