@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from process_helpers import RunPython
 
@@ -50,3 +53,44 @@ def test_kernels_compile_in_workers(run_python: RunPython, method: str) -> None:
     words = done.stdout.splitlines()[-1].split()
     assert words[4] == "0", "kernels were compiled in the parent"
     assert int(words[-1]) >= 2
+
+
+# Python runs this in every process that finds it: a worker that comes to the machine code dies there.
+CRASH = """
+import os, sys
+if any("compile_worker" in argument for argument in sys.orig_argv):
+    class Crash:
+        def find_spec(self, name, path=None, target=None):
+            if name == "gxu.triton.codegen.machine":
+                os.abort()
+    sys.meta_path.insert(0, Crash())
+"""
+
+COMPILE_WITH_CRASH = """
+import torch
+import torch._inductor.config as config
+from torch._inductor.async_compile import AsyncCompile
+config.force_disable_caches = True
+AsyncCompile.warm_pool()
+AsyncCompile.wait_pool_ready()
+x = torch.randn(40, 30)
+try:
+    torch.compile(lambda x: x.cos() + 1)(x.to("gxu"))
+except Exception as error:
+    print(type(error).__name__, str(error).splitlines()[0])
+# The process goes on, and compiles by itself.
+torch._dynamo.reset()
+with config.patch(compile_threads=1):
+    torch.testing.assert_close(torch.compile(lambda x: x.cos() + 2)(x.to("gxu")).cpu(), x.cos() + 2)
+"""
+
+
+def test_a_crash_of_the_compiler_is_an_error_message(run_python: RunPython, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CRASH)
+    search = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    env = {"PYTHONPATH": search, "TORCHINDUCTOR_COMPILE_THREADS": "2", "TORCHINDUCTOR_WORKER_START": "subprocess"}
+    done = run_python("-c", COMPILE_WITH_CRASH, env=env)
+    assert done.returncode == 0, done.stderr
+    message = done.stdout.splitlines()[0]
+    assert message.startswith("InductorError")
+    assert "exited unexpectedly" in message and "TORCHINDUCTOR_COMPILE_THREADS=1" in message

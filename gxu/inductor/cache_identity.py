@@ -1,4 +1,4 @@
-"""What compiled code depends on beside the graph: gxu's sources, the runtime library, the processor.
+"""What compiled code depends on beside the graph: gxu's sources, the runtime library, the processor, the device.
 
 Inductor hashes nothing about a device that it does not know, so a cache could serve code of another driver or
 compiler. The identity enters the FX-graph key as the `uuid` of the device's custom pass.
@@ -67,6 +67,25 @@ def identity() -> tuple[str, ...]:
     )
 
 
+def _device_properties(index: int) -> dict[str, Any]:
+    return _C.get_device_properties(index)
+
+
+#: Properties that say nothing about the code that is generated.
+_IRRELEVANT = {"uuid", "total_memory"}
+
+
+def devices() -> tuple[str, ...]:
+    """What the devices report. Empty before the runtime is loaded: nothing was compiled for them then, and asking
+    would load it in programs that compile for the CPU alone."""
+    if not _C.is_initialized():
+        return ()
+    return tuple(
+        str(sorted((key, value) for key, value in _device_properties(index).items() if key not in _IRRELEVANT))
+        for index in range(_C.device_count())
+    )
+
+
 class GXUBackendPass(CustomGraphModulePass):
     """The device's custom pass: moves small constructors to the device, and carries the cache identity."""
 
@@ -77,4 +96,4 @@ class GXUBackendPass(CustomGraphModulePass):
         ConstructorMoverPass("gxu", allow_inputs=False, allow_outputs=False)(gm.graph)
 
     def uuid(self) -> Any:
-        return identity()
+        return (*identity(), *devices())

@@ -27,7 +27,7 @@ from torch.utils._triton import has_triton
 
 import gxu.triton.cpu  # noqa: F401  (makes Triton's backend known)
 from gxu.inductor import compat
-from gxu.inductor.cache_identity import identity
+from gxu.inductor.cache_identity import devices, identity
 from gxu.inductor.scheduling import GXUTritonKernel, GXUTritonScheduling
 
 
@@ -66,7 +66,7 @@ class _CacheIdentity(CustomGraphModulePass):
         pass
 
     def uuid(self) -> Any:
-        return identity()
+        return (*identity(), *devices())
 
 
 def _register() -> None:
