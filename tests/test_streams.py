@@ -240,3 +240,30 @@ def test_work_of_two_threads() -> None:
     for thread in threads:
         thread.join()
     assert results == dict.fromkeys(range(4), True)
+
+
+def test_ten_thousand_streams_and_events() -> None:
+    x = torch.zeros(1, device="gxu")
+    streams = [torch.gxu.Stream() for _ in range(10_000)]
+    assert len({stream.stream_id for stream in streams}) <= 64  # they come from a pool
+    events = []
+    previous = torch.gxu.Event()
+    previous.record()
+    for stream in streams:
+        stream.wait_event(previous)
+        previous = torch.gxu.Event(enable_timing=len(events) % 2 == 0)
+        previous.record(stream)
+        events.append(previous)
+    with torch.gxu.stream(streams[-1]):
+        x += 1
+    torch.gxu.synchronize()
+    assert all(event.query() for event in events)
+    assert x.item() == 1
+    handles = {event.event_id for event in events}
+    assert len(handles) == 10_000
+    del events, previous
+    # Destroyed events are handed out again: a second round needs no more of them.
+    again = [torch.gxu.Event() for _ in range(10_000)]
+    for event in again:
+        event.record()
+    assert all(event.query() for event in again)

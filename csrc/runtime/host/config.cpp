@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <numeric>
 #include <string>
 
 #include "error.h"
@@ -25,6 +26,33 @@ int read_device_count() {
     fail(gxuErrorInvalidValue, "GXU_DEVICE_COUNT is '%s': want a whole number from 1 to %d", text, kMaxDevices);
   }
   return count;
+}
+
+std::vector<int> all_devices(int count) {
+  std::vector<int> devices(static_cast<size_t>(count));
+  std::iota(devices.begin(), devices.end(), 0);
+  return devices;
+}
+
+// The numbers in GXU_VISIBLE_DEVICES, "2,0"; all devices where it is not set.
+std::vector<int> read_visible_devices(int count) {
+  const char* text = std::getenv("GXU_VISIBLE_DEVICES");
+  if (text == nullptr || *text == '\0') return all_devices(count);
+  std::vector<int> devices;
+  const char* end = text + std::strlen(text);
+  for (const char* at = text;; ++at) {
+    int number = 0;
+    const auto [stop, error] = std::from_chars(at, end, number);
+    const bool is_known = std::find(devices.begin(), devices.end(), number) != devices.end();
+    if (error != std::errc() || number < 0 || number >= count || is_known || (stop != end && *stop != ',')) {
+      fail(gxuErrorInvalidValue,
+           "GXU_VISIBLE_DEVICES is '%s': want different numbers from 0 to %d, with commas between them", text,
+           count - 1);
+    }
+    devices.push_back(number);
+    if (stop == end) return devices;
+    at = stop;
+  }
 }
 
 // Bytes in "4096", "512K", "64M", "2G" or "1T"; 0 when the text is anything else.
@@ -68,8 +96,9 @@ uint64_t read_number(const char* path) {
 
 Config read_config() {
   Config config{};
-  config.device_count = read_device_count();
-  config.memory_limit = read_memory_limit(config.device_count);
+  const int count = read_device_count();
+  config.devices = read_visible_devices(count);
+  config.memory_limit = read_memory_limit(count);
   return config;
 }
 

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace gxu::host {
 
 struct Config {
-  int device_count;       // GXU_DEVICE_COUNT
-  uint64_t memory_limit;  // bytes a device, GXU_MEMORY_LIMIT
+  std::vector<int> devices;  // the machine's number of each device that the process sees: those of GXU_DEVICE_COUNT,
+                             // chosen and ordered by GXU_VISIBLE_DEVICES
+  uint64_t memory_limit;     // bytes a device, GXU_MEMORY_LIMIT
 };
 
 inline constexpr int kMaxDevices = 64;

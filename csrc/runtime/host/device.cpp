@@ -41,10 +41,10 @@ int clock_rate_khz() {
 
 }  // namespace
 
-Device::Device(int index, uint64_t memory_limit) : index_(index), memory_limit_(memory_limit) {
+Device::Device(int index, int machine_index, uint64_t memory_limit) : index_(index), memory_limit_(memory_limit) {
   default_stream_ = new Stream(*this, Stream::Role::kDefault);
   streams_.push_back(default_stream_);
-  fill_properties();
+  fill_properties(machine_index);
 }
 
 bool Device::charge(uint64_t size) {
@@ -124,13 +124,13 @@ void Device::throw_failure() {
   throw Error(gxuErrorLaunchFailed, std::move(message));
 }
 
-void Device::fill_properties() {
+void Device::fill_properties(int machine_index) {
   const uint64_t l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, uint64_t{1} << 20);
   gxuDeviceProperties& properties = properties_;
   std::snprintf(properties.name, sizeof(properties.name), "GXU (host engine, %d threads)", team_size());
-  // "gxu-host" in hexadecimal, then the device's number.
+  // "gxu-host" in hexadecimal, then the device's number in the machine, whatever its number in this process.
   std::snprintf(properties.uuid, sizeof(properties.uuid), "6778752d-686f-7374-0000-%012x",
-                static_cast<unsigned int>(index_));
+                static_cast<unsigned int>(machine_index));
   std::snprintf(properties.triton_backend, sizeof(properties.triton_backend), "gxu");
   std::snprintf(properties.triton_arch, sizeof(properties.triton_arch), "1");
   std::snprintf(properties.delegate, sizeof(properties.delegate), "cpu");
@@ -172,7 +172,9 @@ void drain_all_devices() {
 
 void create_devices(const Config& config) {
   auto created = std::make_unique<std::vector<Device*>>();
-  for (int i = 0; i < config.device_count; ++i) created->push_back(new Device(i, config.memory_limit));
+  for (const int machine_index : config.devices) {
+    created->push_back(new Device(static_cast<int>(created->size()), machine_index, config.memory_limit));
+  }
   devices = created.release();
 }
 

@@ -17,7 +17,7 @@ class Stream;
 
 class Device {
  public:
-  Device(int index, uint64_t memory_limit);
+  Device(int index, int machine_index, uint64_t memory_limit);
 
   int index() const { return index_; }
   Stream& default_stream() { return *default_stream_; }
@@ -59,7 +59,7 @@ class Device {
   const gxuDeviceProperties& properties() const { return properties_; }
 
  private:
-  void fill_properties();
+  void fill_properties(int machine_index);
   [[noreturn]] void throw_failure();
 
   const int index_;
