@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from gxu.cli import bench_memory, bench_models, bench_triton
+from gxu.cli import bench_heuristics, bench_memory, bench_models, bench_triton
 from gxu.cli.errors import UsageError
 from gxu.cli.output import check_writable, make_console, make_progress, summarise_bars, write_json
 
@@ -60,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models = benches.add_parser("models", help="whole compiled models against Inductor's C++ code")
     bench_models.add_arguments(models)
     models.set_defaults(bench=bench_models.run)
+    heuristics = benches.add_parser("heuristics", help="the choice of blocks against torch's and the best there is")
+    bench_heuristics.add_arguments(heuristics)
+    heuristics.set_defaults(bench=bench_heuristics.run)
     memory = benches.add_parser("memory", help="device memory that training runs reserve and allocate")
     bench_memory.add_arguments(memory)
     memory.set_defaults(bench=bench_memory.run)

@@ -6,6 +6,7 @@ torch's own (`torch._inductor.choices`) think in threads and streaming multiproc
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import sympy
@@ -28,7 +29,8 @@ def _properties(device: torch.device) -> object:
 
 def device_limits(device: torch.device) -> block_sizes.DeviceLimits:
     """What block sizes depend on, for a gxu device, or for the CPU where the device is its cores."""
-    return block_sizes.limits_of(_properties(device), config.min_elements_per_program)
+    limits = block_sizes.limits_of(_properties(device), config.min_elements_per_program)
+    return limits if config.use_grid_rule else replace(limits, max_grid_size=0)
 
 
 def is_contiguous_reduction(features: SIMDKernelFeatures) -> bool:

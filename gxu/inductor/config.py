@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils._config_module import install_config_module
 
+# Whether block sizes follow the device's grid rule (`gxu.inductor.block_sizes`). False: torch's own choices, made for
+# graphics processors; `python -m gxu bench heuristics` compares the two.
+use_grid_rule: bool = os.environ.get("GXU_USE_GRID_RULE", "1") == "1"
+
 # Fewest elements that a program of a pointwise kernel handles, where the problem is larger: a parallel region costs the
 # host engine a few microseconds, about the time of so many elements.
 min_elements_per_program: int = int(os.environ.get("GXU_MIN_ELEMENTS_PER_PROGRAM", "4096"))
