@@ -94,17 +94,19 @@ class DeviceCache {
   void process_events();
   void end_quarantine(size_t limit);
 
+  // private_pools.cpp
+  Block* find_in_pools_for_oom(size_t size, c10::StreamId stream);
+  void forget_unused_pools();
+
   // segments.cpp: the runtime's memory
   Block* grow(size_t size, size_t requested, BlockPool& pool, c10::StreamId stream, const Context& context, Lock& lock);
   Block* add_segment(size_t bytes, size_t requested, BlockPool& pool, c10::StreamId stream, const Context& context,
                      Lock& lock);
-  Block* find_in_pools_for_oom(size_t size, c10::StreamId stream);
   void synchronize_events(Lock& lock);
   void collect_garbage(size_t wanted, Lock& lock);
   bool release_oversize_segment(size_t wanted, Lock& lock);
   void take_segment(Block* block, const Context& context);
   void free_taken_segments(Lock& lock);
-  void forget_unused_pools();
   [[noreturn]] void throw_out_of_memory(size_t requested, c10::StreamId stream, c10::MempoolId_t pool, Context context,
                                         Lock& lock);
   size_t allowed_bytes() const;

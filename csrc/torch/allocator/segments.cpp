@@ -143,18 +143,6 @@ Block* DeviceCache::add_segment(size_t bytes, size_t requested, BlockPool& pool,
   return block;
 }
 
-Block* DeviceCache::find_in_pools_for_oom(size_t size, c10::StreamId stream) {
-  for (const auto& [id, pool] : private_pools_) {
-    if (pool->use_on_oom) {
-      Block* block = find_free(size <= kSmallSize ? pool->small : pool->large, size, stream);
-      if (block != nullptr) {
-        return block;
-      }
-    }
-  }
-  return nullptr;
-}
-
 void DeviceCache::release_free_segments(c10::MempoolId_t id, Context context, Lock& lock) {
   synchronize_events(lock);
   end_quarantine(0);
@@ -222,11 +210,6 @@ void DeviceCache::free_taken_segments(Lock& lock) {
   }
   // A host function, from which nothing can be freed, dropped a tensor: the next call does it.
   taken_segments_.insert(taken_segments_.end(), segments.begin(), segments.end());
-}
-
-void DeviceCache::forget_unused_pools() {
-  std::erase_if(private_pools_,
-                [](const auto& entry) { return entry.second->use_count == 0 && entry.second->num_segments == 0; });
 }
 
 // Waits for the streams that use freed blocks. Not while requests are directed to a pool: a capturing stream cannot be
@@ -348,45 +331,6 @@ void DeviceCache::set_memory_fraction(double fraction) {
 
 size_t DeviceCache::allowed_bytes() const {
   return static_cast<size_t>(memory_fraction_ * static_cast<double>(total_memory_));
-}
-
-void DeviceCache::retain_pool(c10::MempoolId_t id, bool use_on_oom, bool no_split) {
-  auto& pool = private_pools_[id];
-  if (pool == nullptr) {
-    pool = std::make_unique<PrivatePool>(id);
-  }
-  ++pool->use_count;
-  pool->use_on_oom |= use_on_oom;
-  pool->no_split |= no_split;
-}
-
-void DeviceCache::release_pool(c10::MempoolId_t id) {
-  const auto pool = private_pools_.find(id);
-  TORCH_CHECK(pool != private_pools_.end() && pool->second->use_count > 0, "The memory pool (", id.first, ", ",
-              id.second, ") is not in use on gxu:", static_cast<int>(device_), ".");
-  --pool->second->use_count;
-  forget_unused_pools();
-}
-
-int DeviceCache::pool_use_count(c10::MempoolId_t id) const {
-  const auto pool = private_pools_.find(id);
-  return pool != private_pools_.end() ? pool->second->use_count : 0;
-}
-
-void DeviceCache::begin_allocate_to_pool(c10::MempoolId_t id, StreamFilter filter) {
-  for (const auto& [other, unused] : directed_) {
-    TORCH_CHECK(other != id, "Requests already go to the memory pool (", id.first, ", ", id.second, ").");
-  }
-  process_events();
-  retain_pool(id);
-  directed_.insert(directed_.begin(), {id, std::move(filter)});
-}
-
-void DeviceCache::end_allocate_to_pool(c10::MempoolId_t id) {
-  const auto entry =
-      std::find_if(directed_.begin(), directed_.end(), [&](const auto& pair) { return pair.first == id; });
-  TORCH_CHECK(entry != directed_.end(), "No requests go to the memory pool (", id.first, ", ", id.second, ").");
-  directed_.erase(entry);
 }
 
 std::vector<SegmentInfo> DeviceCache::segments(c10::MempoolId_t id) {
