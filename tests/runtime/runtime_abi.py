@@ -6,7 +6,19 @@ import ctypes
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from ctypes import POINTER, c_char, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    c_char,
+    c_char_p,
+    c_float,
+    c_int,
+    c_size_t,
+    c_uint,
+    c_uint32,
+    c_uint64,
+    c_ulonglong,
+    c_void_p,
+)
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,6 +135,7 @@ PROTOTYPES: dict[str, tuple[object, ...]] = {
     "gxuStreamBeginCapture": (c_void_p,),
     "gxuStreamEndCapture": (c_void_p, OUT),
     "gxuStreamIsCapturing": (c_void_p, POINTER(c_int)),
+    "gxuStreamGetCaptureInfo": (c_void_p, POINTER(c_int), POINTER(c_ulonglong)),
     "gxuGraphInstantiate": (OUT, c_void_p),
     "gxuGraphLaunch": (c_void_p, c_void_p),
     "gxuGraphExecDestroy": (c_void_p,),

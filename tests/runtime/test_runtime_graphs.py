@@ -5,12 +5,11 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable
-from ctypes import c_int, c_int32, c_void_p
+from ctypes import c_int, c_int32, c_ulonglong, c_void_p
 from pathlib import Path
 
-import pytest
 import runtime_abi as abi
-from runtime_abi import Runtime, RuntimeFailure
+from runtime_abi import Runtime
 
 
 def capture_status(runtime: Runtime, stream: int) -> int:
@@ -44,6 +43,29 @@ def test_capture_and_replay(runtime: Runtime, image: Path, stream: int) -> None:
     assert runtime.code("gxuGraphLaunch", exec_, stream) == abi.INVALID_HANDLE
     assert runtime.code("gxuGraphDestroy", graph) == abi.INVALID_HANDLE
     runtime.gxuFree(out)
+
+
+def capture_id(runtime: Runtime, stream: int) -> int:
+    status, number = c_int(-1), c_ulonglong(99)
+    runtime.gxuStreamGetCaptureInfo(stream, ctypes.byref(status), ctypes.byref(number))
+    assert status.value == capture_status(runtime, stream)
+    return number.value
+
+
+def test_every_capture_has_its_number(runtime: Runtime, stream: int) -> None:
+    other, fork = runtime.stream(), runtime.event()
+    numbers = set()
+    for _ in range(2):
+        assert capture_id(runtime, stream) == capture_id(runtime, other) == 0
+        runtime.gxuStreamBeginCapture(stream)
+        runtime.gxuEventRecord(fork, stream)
+        runtime.gxuStreamWaitEvent(other, fork, 0)
+        assert capture_id(runtime, stream) == capture_id(runtime, other) != 0
+        numbers.add(capture_id(runtime, stream))
+        runtime.gxuGraphDestroy(runtime.made("gxuStreamEndCapture", stream, first=False))
+    assert len(numbers) == 2
+    runtime.gxuEventDestroy(fork)
+    runtime.gxuStreamDestroy(other)
 
 
 def test_capture_of_two_streams_through_events(runtime: Runtime, module: int, stream: int) -> None:
