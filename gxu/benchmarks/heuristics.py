@@ -1,4 +1,4 @@
-"""What gxu's choice of blocks buys: against torch's choice, made for graphics processors, and against the best there is.
+"""What gxu's choice of blocks buys: against torch's, made for graphics processors, and against the best there is.
 
 Each workload is compiled by Inductor for gxu three times: with `gxu.inductor.block_sizes`, with torch's own heuristics,
 and with the fastest blocks that trying all of them finds. The three are timed in turns.
