@@ -19,6 +19,7 @@ from torch._inductor import cpp_builder, utils
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import cpp_wrapper_gpu
 from torch._inductor.fx_passes import freezing_patterns
+from torch._inductor.kernel import mm_grouped
 from torch._inductor.kernel.flex import flex_decoding
 from torch.nn.attention import flex_attention
 
@@ -45,6 +46,9 @@ def source_digest(function: Any) -> str:
         (InductorChoices.get_config_heuristics, "9845f28b2ac25128"),
         (flex_attention._validate_device, "640a608a661e2787"),
         (flex_decoding.get_split_k, "160e582ffc082a39"),
+        (mm_grouped.can_use_triton_kernel, "795f0bc8604552b8"),
+        (mm_grouped.early_config_prune, "752eb5028160b0bd"),
+        (mm_grouped._tuned_grouped_mm_common, "89cce34fc3b67f70"),
         (cpp_builder.get_cpp_torch_device_options, "c1ff04b7a04d5892"),
         (cpp_wrapper_gpu.CppWrapperGpu.__init__, "fb761404d35e779f"),
         (cpp_wrapper_gpu.DeferredTritonCallWrapper._generate_lazy_scratch, "1d8a34a431e110d2"),
@@ -65,6 +69,9 @@ def patched_symbols() -> list[Any]:
         InductorChoices.get_config_heuristics,
         flex_attention._validate_device,
         flex_decoding.get_split_k,
+        mm_grouped.can_use_triton_kernel,
+        mm_grouped.early_config_prune,
+        mm_grouped.get_num_sms,
         utils.is_big_gpu,
         cpp_builder.get_cpp_torch_device_options,
         cpp_wrapper_gpu.get_gpu_type,
@@ -128,6 +135,28 @@ def test_splits_of_decoding() -> None:
         assert flex_decoding.get_split_k(64, 64, 100) == 1
     with V.set_graph_handler(SimpleNamespace(device_types={"cpu"})), pytest.raises((AssertionError, RuntimeError)):
         flex_decoding.get_split_k(1, 1, 100)
+
+
+def test_grouped_products() -> None:
+    """gxu's programs and tiles for graphs on gxu; the template stays closed to other devices without CUDA."""
+    from types import SimpleNamespace
+
+    from torch._inductor.virtualized import V
+
+    def operand(device: str, dims: int) -> Any:
+        return SimpleNamespace(get_device=lambda: torch.device(device), get_size=lambda: [8] * dims)
+
+    offsets = object()
+    assert mm_grouped.can_use_triton_kernel(operand("gxu", 2), operand("gxu", 3), offsets, None, None)
+    assert not mm_grouped.can_use_triton_kernel(operand("gxu", 2), operand("gxu", 3), None, None, None)
+    assert not mm_grouped.can_use_triton_kernel(operand("gxu", 2), operand("gxu", 3), offsets, object(), None)
+    original = inspect.unwrap(mm_grouped.can_use_triton_kernel)
+    for device in ("cpu", "cuda"):
+        arguments = (operand(device, 2), operand(device, 3), offsets, None, None)
+        assert mm_grouped.can_use_triton_kernel(*arguments) == original(*arguments)
+    with V.set_graph_handler(SimpleNamespace(device_types={"gxu"})):
+        assert mm_grouped.get_num_sms() == torch.get_num_threads()
+        assert {config.num_warps for config in mm_grouped.early_config_prune(4, 8, 2, [], {})} == {1}
 
 
 def test_every_module_sees_the_patched_has_triton() -> None:

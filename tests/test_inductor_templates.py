@@ -116,6 +116,22 @@ def test_integers() -> None:
     check_template(lambda a, b: torch._int_mm(a, b) + 1, a, b, double=False)
 
 
+def test_groups() -> None:
+    """Rows of one matrix go to the groups' own matrices, one group has none; and batches without offsets."""
+    a, b = (torch.randn(shape) / 8 for shape in ((60, 64), (4, 64, 32)))
+    a, b, ends = a.bfloat16(), b.bfloat16(), torch.tensor([17, 20, 20, 60], dtype=torch.int32)
+    rows = zip(a.double().tensor_split(ends[:-1].tolist()), b.double(), strict=True)
+    expected = torch.cat([group @ matrix for group, matrix in rows])
+    torch._dynamo.reset()
+    with inductor_config.patch(ONLY_TEMPLATES):
+        grouped = torch.compile(torch._grouped_mm, fullgraph=True)
+        result, code = run_and_get_code(grouped, a.to("gxu"), b.to("gxu"), ends.to("gxu"))
+        assert_close(result, expected)
+        assert "extern_kernels." not in code[0]
+        batches = a.reshape(4, 15, 64)
+        assert_close(grouped(batches.to("gxu"), b.to("gxu")), batches.double() @ b.double())
+
+
 @pytest.mark.parametrize("rowwise", [False, True])
 def test_scaled_fp8(rowwise: bool) -> None:
     a, b = torch.randn(32, 64).to(torch.float8_e4m3fn), torch.randn(48, 64).to(torch.float8_e4m3fn)

@@ -170,6 +170,42 @@ def patch_flex_decoding_split() -> None:
     flex_decoding.get_split_k = get_split_k
 
 
+def patch_grouped_products() -> None:
+    """`kernel.mm_grouped` asks torch.cuda whether its template runs, what shared memory its tiles fit, and how many
+    programs to start (pytorch#189138). None of the three functions is told the device: the graph that is being lowered
+    or, where there is one, an operand tells."""
+    from torch._inductor.kernel import mm_grouped
+    from torch._inductor.virtualized import V
+
+    from gxu.inductor import templates
+
+    can_use, prune, num_sms = mm_grouped.can_use_triton_kernel, mm_grouped.early_config_prune, mm_grouped.get_num_sms
+    if getattr(can_use, "_gxu", False):
+        return
+
+    @functools.wraps(can_use)
+    def can_use_triton_kernel(mat_a: Any, mat_b: Any, offs: Any, bias: Any, scale_result: Any) -> bool:
+        if mat_a.get_device().type != DEVICE_TYPE:
+            return can_use(mat_a, mat_b, offs, bias, scale_result)
+        ragged = len(mat_a.get_size()) == 2 or len(mat_b.get_size()) == 2
+        return bias is None and scale_result is None and (offs is not None) == ragged
+
+    @functools.wraps(prune)
+    def early_config_prune(g: Any, m: Any, dtsize: int, configs: Any, named_args: Any) -> Any:
+        if DEVICE_TYPE in V.graph.device_types:
+            return templates.grouped_configs()
+        return prune(g, m, dtsize, configs, named_args)
+
+    @functools.wraps(num_sms)
+    def get_num_sms() -> int:
+        return templates.min_programs() if DEVICE_TYPE in V.graph.device_types else num_sms()
+
+    can_use_triton_kernel._gxu = True  # type: ignore[attr-defined]
+    mm_grouped.can_use_triton_kernel = can_use_triton_kernel
+    mm_grouped.early_config_prune = early_config_prune
+    mm_grouped.get_num_sms = get_num_sms
+
+
 def patch_is_big_gpu() -> None:
     """`torch._inductor.utils.is_big_gpu` wants 68 multiprocessors before it considers a template, and logs a warning
     where there are fewer (pytorch#189138). On gxu templates are measured against the library like anywhere else."""
@@ -273,6 +309,7 @@ def apply() -> None:
     patch_is_big_gpu()
     patch_config_heuristics()
     patch_flex_decoding_split()
+    patch_grouped_products()
     patch_rng_backend_select()
     patch_reduction_split_factor()
     patch_cpp_wrapper_gpu_type()

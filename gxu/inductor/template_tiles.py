@@ -31,6 +31,9 @@ MAX_FEW_ROWS = 32
 #: Tiles of the implicit products that a convolution is: pixels x output channels x input channels of one filter tap.
 CONVOLUTION = (Tile(256, 64, 64), Tile(256, 128, 128), Tile(512, 64, 32))
 
+#: Tiles of grouped products: a group has few rows, as many as one expert of a mixture is given.
+GROUPED = (Tile(32, 256, 128), Tile(64, 128, 128), Tile(16, 128, 128))
+
 #: Blocks whose every combination an exhaustive search tries.
 EXHAUSTIVE_BLOCKS_MN = (16, 32, 64, 128, 256, 512)
 EXHAUSTIVE_BLOCKS_K = (32, 64, 128, 256, 512)

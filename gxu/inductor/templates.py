@@ -13,6 +13,7 @@ import torch
 from torch._inductor import config as inductor_config
 from torch._inductor.kernel.bmm import bmm_template
 from torch._inductor.kernel.mm import mm_template
+from torch._inductor.kernel.mm_grouped import Config as GroupedConfig
 from torch._inductor.kernel.mm_plus_mm import mm_plus_mm_template
 from torch._inductor.template_heuristics.registry import register_template_heuristic
 from torch._inductor.template_heuristics.triton import (
@@ -50,6 +51,14 @@ def _hints(m: Any, n: Any, k: Any) -> tuple[int, int, int]:
 def decoding_splits(pairs: int) -> int:
     """`template_tiles.decoding_splits` for the host engine's threads."""
     return template_tiles.decoding_splits(pairs, min_programs())
+
+
+def grouped_configs() -> list[GroupedConfig]:
+    """Tiles of grouped products. Every program walks over tiles of all groups: there are as many as threads."""
+    return [
+        GroupedConfig({"BLOCK_M": m, "BLOCK_N": n, "BLOCK_K": k, "NUM_CONSUMER_GROUPS": 1}, num_stages=1, num_warps=1)
+        for m, n, k in template_tiles.GROUPED
+    ]
 
 
 def _candidates(tiles: Sequence[T]) -> Sequence[T]:
