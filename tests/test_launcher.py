@@ -128,3 +128,22 @@ def test_unknown_function(module: int) -> None:
 def test_module_from_a_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="gxuModuleLoad"):
         C.module_load(str(tmp_path / "missing.so"))
+
+
+def test_inductor_launches_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generated kernels go to gxu._C.launch from their second call on, past Triton's launcher."""
+    from gxu.inductor import autotuner
+
+    built = []
+
+    def record(result: object, launcher: object) -> object:
+        built.append(build_launcher(result, launcher))
+        return built[-1]
+
+    build_launcher = autotuner.build_launcher
+    monkeypatch.setattr(autotuner, "build_launcher", record)
+    compiled = torch.compile(lambda x: x * 3 + 7)
+    x = torch.randn(50, device="gxu")
+    for _ in range(2):
+        torch.testing.assert_close(compiled(x).cpu(), x.cpu() * 3 + 7)
+    assert len(built) == 1 and built[0] is not None

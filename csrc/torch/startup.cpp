@@ -2,6 +2,9 @@
 #include <ATen/detail/PrivateUse1HooksInterface.h>
 #include <c10/core/DeviceType.h>
 
+#include <cstdlib>
+#include <string_view>
+
 #include "delegate.h"
 #include "hooks.h"
 
@@ -10,11 +13,17 @@ namespace {
 
 // A C++ program has no Python module that would name the device. Where another package has taken the place, nothing
 // happens here, and `import gxu` says so.
+//
+// With GXU_REGISTER=0 the device serves PrivateUse1 under whatever name a backend of its own gives it, as
+// examples/minimal_backend does.
 const bool started = [] {
-  if (!c10::is_privateuse1_backend_registered()) {
+  const char* setting = std::getenv("GXU_REGISTER");
+  const bool named_elsewhere = setting != nullptr && std::string_view(setting) == "0";
+  if (!named_elsewhere && !c10::is_privateuse1_backend_registered()) {
     c10::register_privateuse1_backend("gxu");
   }
-  if (c10::get_privateuse1_backend() != "gxu" || at::isPrivateUse1HooksRegistered()) {
+  const bool is_ours = named_elsewhere || c10::get_privateuse1_backend() == "gxu";
+  if (!is_ours || at::isPrivateUse1HooksRegistered()) {
     return false;
   }
   register_hooks();
