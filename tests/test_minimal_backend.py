@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from process_helpers import ROOT, RunPython
 
 FOLDER = str(ROOT / "examples" / "minimal_backend")
@@ -84,7 +86,7 @@ def test_compiles_a_device_of_its_own(run_python: RunPython) -> None:
         "-c",
         COMPILE,
         env={
-            "PYTHONPATH": FOLDER,
+            "PYTHONPATH": os.pathsep.join(filter(None, [FOLDER, os.environ.get("PYTHONPATH")])),
             "TORCH_DEVICE_BACKEND_AUTOLOAD": "1",
             "GXU_DEVICE_COUNT": "2",
             "TORCHINDUCTOR_COMPILE_THREADS": "2",
