@@ -1,24 +1,29 @@
 // histc of integers, which torch.cuda has and the CPU does not: mixtures of experts count tokens with it.
-#include <ATen/ops/histc.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
-#include "delegate_call.h"
+#include "delegate.h"
 
 namespace gxu {
 namespace {
 
-at::Tensor histc(const at::Tensor& self, int64_t bins, const at::Scalar& min, const at::Scalar& max) {
-  return call_on_cpu(self, [&](const CpuArgument& cpu) {
-    const at::Tensor values = cpu(self);
-    if (!at::isIntegralType(self.scalar_type(), /*includeBool=*/false)) {
-      return at::histc(values, bins, min, max);
-    }
-    // float64 holds every integer up to 2^53; the counts have the type of the input, as torch.cuda's have.
-    return at::histc(values.to(at::kDouble), bins, min, max).to(self.scalar_type());
-  });
+void histc(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  c10::IValue& input = torch::jit::peek(*stack, 0, op.schema().arguments().size());
+  const at::ScalarType type = input.toTensor().scalar_type();
+  const bool integral = at::isIntegralType(type, /*includeBool=*/false);
+  if (integral) {
+    input = input.toTensor().to(at::kDouble);  // holds every integer up to 2^53
+  }
+  delegate_operator<c10::DispatchKey::Dense>(op, keys, stack);
+  if (integral) {
+    // The counts have the type of the input, as torch.cuda's have.
+    torch::jit::push(stack, torch::jit::pop(*stack).toTensor().to(type));
+  }
 }
 
-TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) { library.impl("histc", &histc); }
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  library.impl("histc", torch::CppFunction::makeFromBoxedFunction<&histc>());
+}
 
 }  // namespace
 }  // namespace gxu
