@@ -7,6 +7,7 @@ the model of AOTInductor, which is compiled into a package (`gxu.inductor.aoti`)
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 from torch._inductor import config as inductor_config
@@ -45,6 +46,7 @@ class GXUCppWrapper(CppWrapperGpu):
     def __init__(self) -> None:
         # Code generation for gxu has begun, even where no tensor was made yet: see compat.has_triton.
         compat.mark_used()
+        self._stream_ids = itertools.count()
         super().__init__()
 
     @staticmethod
@@ -52,6 +54,14 @@ class GXUCppWrapper(CppWrapperGpu):
         is_subgraph: bool, subgraph_name: str | None, parent_wrapper: Any, partition_signatures: Any = None
     ) -> GXUCppWrapper:
         return GXUCppWrapper()
+
+    def write_get_raw_stream(self, device_idx: int, graph_name: str) -> str:
+        # Called once a graph. Two graphs may be written into one scope, as a loop's condition and body are: each
+        # declares a variable of its own.
+        name = f"stream{device_idx}_{next(self._stream_ids)}"
+        self.writeline(f"{self.device_codegen.cpp_stream_type()} {name};")
+        self.writeline(f"AOTI_TORCH_GXU_CHECK({self.device_codegen.aoti_get_stream()}({device_idx}, (void**)&{name}));")
+        return name
 
     def add_device_include(self, device: str) -> None:
         # gxu's header decides how PyTorch's, which the other devices' headers include, are compiled: it comes first.
