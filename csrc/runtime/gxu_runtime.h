@@ -389,8 +389,8 @@ GXU_API gxuError_t gxuStreamEndCapture(gxuStream_t stream, gxuGraph_t* graph);
 /* Whether the stream is capturing. Does not block and does not disturb the capture. Errors: InvalidHandle. */
 GXU_API gxuError_t gxuStreamIsCapturing(gxuStream_t stream, gxuStreamCaptureStatus* status);
 
-/* The same, and in `id` the number of the capture that the stream takes part in, unlike that of any other capture of the
-   process; 0 where it takes part in none. Does not block and does not disturb the capture. A library may leave this
+/* The same, and in `id` the number of the capture that the stream takes part in, unlike that of any other capture of
+   the process; 0 where it takes part in none. Does not block and does not disturb the capture. A library may leave this
    function out; PyTorch operators can then not be captured. Errors: InvalidHandle. */
 GXU_API gxuError_t gxuStreamGetCaptureInfo(gxuStream_t stream, gxuStreamCaptureStatus* status, unsigned long long* id);
 
