@@ -202,11 +202,6 @@ def test_import_checks_torch(run_python: RunPython) -> None:
     assert "but found torch 2.99.0" in message
 
 
-def test_sparse_is_refused() -> None:
-    with pytest.raises(NotImplementedError, match="gxu tensors are dense"):
-        torch.eye(2, device="gxu").to_sparse()
-
-
 def test_pinned_memory_is_on_the_cpu() -> None:
     with pytest.raises(RuntimeError, match="Only dense CPU tensors can be pinned"):
         torch.empty(2, device="gxu", pin_memory=True)

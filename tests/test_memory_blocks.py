@@ -11,6 +11,7 @@ from blocked_stream import blocked
 from memory_helpers import check_snapshot, check_statistics
 from process_helpers import RunPython
 
+pytestmark = pytest.mark.counts_memory
 MIB = 1 << 20
 Allocation = tuple[torch.Tensor, int]
 

@@ -14,6 +14,7 @@ import torch
 from memory_helpers import check_snapshot, check_statistics
 from process_helpers import RunPython
 
+pytestmark = pytest.mark.counts_memory
 MIB = 1 << 20
 
 

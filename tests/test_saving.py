@@ -134,7 +134,7 @@ def test_views_stay_views(through: str) -> None:
 
 
 def make_model() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    return nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.Linear(8, 2))
 
 
 def test_state_dicts_cross_devices() -> None:
