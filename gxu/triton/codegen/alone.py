@@ -26,23 +26,27 @@ class Alone:
     """Adds up a kernel's time with locked instructions, and on a thread that is alone."""
 
     def __init__(self) -> None:
-        self.together = self.alone = 0.0
+        self.work = self.locked = self.alone = 0.0
 
     def count(self, root: Root, times: int) -> None:
         """``times`` elements of ``root``."""
         times *= _ITERATIONS ** _loops_around(root.op)
         work = times * (root.cost + 2) * _WORK
-        together = alone = 0.0
+        locked = alone = 0.0
         if root.kind == "atomic":
-            together = alone = _LOCKED
+            locked = alone = _LOCKED
             if may_be_alone(root.op):
                 alone = _CONTIGUOUS if _is_contiguous(root) else _SCATTERED
-        self.together += work + times * together
+        self.work += work
+        self.locked += times * locked
         self.alone += work + times * alone
 
     def threads(self) -> int:
-        """The largest team that is not faster."""
-        return min(int(self.together / self.alone), _MOST) if self.alone < self.together else 0
+        """The largest team that is not faster, where locked instructions of two threads take as long as one's."""
+        if self.alone >= self.work + self.locked:
+            return 0
+        teams = range(_MOST, 0, -1)
+        return next(n for n in teams if self.alone <= self.work / n + self.locked * min(1.0, 2 / n))
 
 
 def _is_contiguous(root: Root) -> bool:
