@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import fnmatch
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -38,6 +40,14 @@ class Case:
     @property
     def name(self) -> str:
         return " ".join(part for part in (self.operator, self.dtype, self.variant) if part)
+
+
+def expect(case: Case, known: Mapping[str, str]) -> Case:
+    """`case`, with the reason of the first pattern (as a shell's) in `known` that its name matches."""
+    for pattern, reason in known.items():
+        if fnmatch.fnmatchcase(case.name, pattern):
+            return dataclasses.replace(case, expected_failure=reason)
+    return case
 
 
 @dataclass(frozen=True)

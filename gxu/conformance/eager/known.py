@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import fnmatch
-
-from gxu.conformance.case import Case
-
 _POINTS_ON_CPU = "PyTorch wants the points of tensor_split on the CPU, whatever device is split; the sample moves them"
 _NEGATION = "the CPU's max_pool1d for inputs without gradient ignores a pending negation; gxu's result is right"
 
@@ -20,10 +15,3 @@ EXPECTED_FAILURES: dict[str, str] = {
     "tensor_split * *backward": _POINTS_ON_CPU,
     "nn.functional.max_pool1d * negated view": _NEGATION,
 }
-
-
-def expect(case: Case) -> Case:
-    for pattern, reason in EXPECTED_FAILURES.items():
-        if fnmatch.fnmatchcase(case.name, pattern):
-            return dataclasses.replace(case, expected_failure=reason)
-    return case

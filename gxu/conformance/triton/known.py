@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import fnmatch
-
-from gxu.conformance.case import Case
-
 _ALIASES = "Triton's frontend carries two names of one value through a loop as one, so they cannot part in it"
 
 #: Patterns (as a shell's) of case names, and the reason.
@@ -14,10 +9,3 @@ EXPECTED_FAILURES: dict[str, str] = {
     "for * two names of one value n=13 *": _ALIASES,
     "for * two names of one value n=64 *": _ALIASES,
 }
-
-
-def expect(case: Case) -> Case:
-    for pattern, reason in EXPECTED_FAILURES.items():
-        if fnmatch.fnmatchcase(case.name, pattern):
-            return dataclasses.replace(case, expected_failure=reason)
-    return case
