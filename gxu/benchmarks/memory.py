@@ -1,4 +1,4 @@
-"""Fragmentation of the caching allocator over the recorded allocations of training runs."""
+"""Fragmentation of the caching allocator: peaks of reserved and allocated memory over training runs."""
 
 from __future__ import annotations
 
