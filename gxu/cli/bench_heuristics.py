@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
+from gxu.cli import bench_rows
 from gxu.cli.errors import UsageError
-from gxu.cli.output import make_console, make_progress, summarise_bars, write_json
+from gxu.cli.output import make_console, make_progress, summarise_bars
 
 if TYPE_CHECKING:
     from gxu.benchmarks.heuristics import Row, Workload
@@ -21,15 +20,7 @@ SECONDS = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the rows into FILE (.png, .svg, .pdf)")
-    parser.add_argument(
-        "--filter",
-        nargs="+",
-        default=[],
-        metavar="TEXT",
-        help="only rows whose name contains one of these (default: all)",
-    )
+    bench_rows.add_arguments(parser)
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="how long to time each choice (default: %(default)s)"
     )
@@ -39,32 +30,21 @@ def run(args: argparse.Namespace) -> int:
     """Prints a table of the rows. Exit status 1 if a workload computed wrong numbers."""
     from gxu.benchmarks.heuristics import WrongResultError, measure
 
-    if args.plot is not None:
-        from gxu.benchmarks.plot import check_plot
-
-        check_plot(args.plot)
+    bench_rows.check_arguments(args)
     workloads = select(args.filter)
-    rows, failures = [], []
+    measured, failures = [], []
     with make_progress() as progress:
         task = progress.add_task("heuristics", total=len(workloads))
         for workload in workloads:
             progress.update(task, description=workload.name)
             try:
-                rows.append(measure(workload, args.seconds))
+                measured.append(measure(workload, args.seconds))
             except WrongResultError as error:
                 failures.append(str(error))
             progress.advance(task)
-    print_rows(rows)
-    console = make_console()
-    for failure in failures:
-        console.print(failure, markup=False)
-    if args.json is not None:
-        write_json(args.json, [asdict(row) for row in rows])
-    if args.plot is not None:
-        from gxu.benchmarks.plot import draw
-
-        draw([(row.name, row.ratio, row.bar, "the best blocks") for row in rows], args.plot)
-    return 1 if failures else 0
+    print_rows(measured)
+    bars = [(row.name, row.ratio, row.bar, "the best blocks") for row in measured]
+    return bench_rows.finish(args, measured, bars, failures)
 
 
 def select(texts: list[str]) -> list[Workload]:

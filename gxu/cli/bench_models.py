@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
+from gxu.cli import bench_rows
 from gxu.cli.errors import UsageError
-from gxu.cli.output import make_console, make_progress, summarise_bars, write_json
+from gxu.cli.output import make_console, make_progress, summarise_bars
 
 if TYPE_CHECKING:
     from gxu.benchmarks.models.measure import Request, Row
@@ -25,15 +24,7 @@ MEAN_BARS = {"latency": 1.0, "cold compile": 3.0, "warm start": 1.0, "peak memor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the rows into FILE (.png, .svg, .pdf)")
-    parser.add_argument(
-        "--filter",
-        nargs="+",
-        default=[],
-        metavar="TEXT",
-        help="only rows whose name contains one of these (default: all)",
-    )
+    bench_rows.add_arguments(parser)
     parser.add_argument("--quick", action="store_true", help="latencies alone, and fewer calls")
 
 
@@ -41,32 +32,21 @@ def run(args: argparse.Namespace) -> int:
     """Prints a table of the rows. Exit status 1 if a model has no row: wrong numbers, or it did not run."""
     from gxu.benchmarks.models.measure import ProcessError, WrongResultError, measure
 
-    if args.plot is not None:
-        from gxu.benchmarks.plot import check_plot
-
-        check_plot(args.plot)
+    bench_rows.check_arguments(args)
     requests = select(args.filter)
-    rows, failures = [], []
+    measured, failures = [], []
     with make_progress() as progress:
         task = progress.add_task("models", total=len(requests))
         for request in requests:
             progress.update(task, description=request.name)
             try:
-                rows.append(measure(request, QUICK_SECONDS if args.quick else SECONDS, quick=args.quick))
+                measured.append(measure(request, QUICK_SECONDS if args.quick else SECONDS, quick=args.quick))
             except (WrongResultError, ProcessError) as error:
                 failures.append(str(error))
             progress.advance(task)
-    print_rows(rows)
-    console = make_console()
-    for failure in failures:
-        console.print(failure, markup=False)
-    if args.json is not None:
-        write_json(args.json, [asdict(row) for row in rows])
-    if args.plot is not None:
-        from gxu.benchmarks.plot import draw
-
-        draw([(row.name, row.ratio, row.bar, "Inductor C++") for row in rows], args.plot)
-    return 1 if failures else 0
+    print_rows(measured)
+    bars = [(row.name, row.ratio, row.bar, "Inductor C++") for row in measured]
+    return bench_rows.finish(args, measured, bars, failures)
 
 
 def select(texts: list[str]) -> list[Request]:

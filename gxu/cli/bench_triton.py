@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
+from gxu.cli import bench_rows
 from gxu.cli.errors import UsageError
-from gxu.cli.output import make_console, make_progress, summarise_bars, write_json
+from gxu.cli.output import make_console, make_progress, summarise_bars
 
 if TYPE_CHECKING:
     from gxu.benchmarks.triton.row import Case, Row
@@ -20,36 +19,17 @@ SECONDS, QUICK_SECONDS = 1.0, 0.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the rows into FILE (.png, .svg, .pdf)")
-    parser.add_argument(
-        "--filter",
-        nargs="+",
-        default=[],
-        metavar="TEXT",
-        help="only rows whose name or group contains one of these (default: all)",
-    )
+    bench_rows.add_arguments(parser, "name or group")
     parser.add_argument("--quick", action="store_true", help="the fewest calls that still make a median")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints a table of the rows. Exit status 1 if a kernel's numbers were wrong: it has no row then."""
-    if args.plot is not None:
-        from gxu.benchmarks.plot import check_plot
-
-        check_plot(args.plot)
-    rows, failures = measure(args)
-    print_rows(rows)
-    console = make_console()
-    for failure in failures:
-        console.print(failure, markup=False)
-    if args.json is not None:
-        write_json(args.json, [asdict(row) for row in rows])
-    if args.plot is not None:
-        from gxu.benchmarks.plot import draw
-
-        draw([(row.name, row.ratio, row.bar, row.against) for row in rows], args.plot)
-    return 1 if failures else 0
+    bench_rows.check_arguments(args)
+    measured, failures = measure(args)
+    print_rows(measured)
+    bars = [(row.name, row.ratio, row.bar, row.against) for row in measured]
+    return bench_rows.finish(args, measured, bars, failures)
 
 
 def measure(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
