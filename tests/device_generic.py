@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import unittest
 
 import torch
 from torch.testing._internal.common_device_type import OpDTypes, instantiate_device_type_tests, ops
 from torch.testing._internal.common_methods_invocations import op_db
-from torch.testing._internal.common_utils import TestCase, gradcheck, gradgradcheck, run_tests
+from torch.testing._internal.common_utils import TestCase, gradcheck, gradgradcheck
 
 CHECKED = ("addmm", "cumsum", "gather", "linalg.solve", "nn.functional.layer_norm", "nn.functional.conv2d", "sigmoid")
 SELECTED = [op for op in op_db if op.name in CHECKED]
@@ -35,4 +36,4 @@ class TestGeneric(TestCase):
 instantiate_device_type_tests(TestGeneric, globals(), only_for=("gxu",))
 
 if __name__ == "__main__":
-    run_tests()
+    unittest.main()

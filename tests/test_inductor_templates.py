@@ -19,12 +19,13 @@ from gxu.inductor.template_tiles import Tile
 
 pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated", "ignore:dynamo_pgo force disabled")
 
-#: No library calls to choose from, and one tile.
+#: No library calls to choose from, one tile, and fusion whether or not the two kernels alone look faster today.
 ONLY_TEMPLATES = {
     "max_autotune": True,
     "max_autotune_gemm_backends": "TRITON",
     "max_autotune_conv_backends": "TRITON",
     "test_configs.max_mm_configs": 1,
+    "benchmark_epilogue_fusion": False,
     "force_disable_caches": True,
 }
 

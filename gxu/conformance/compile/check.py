@@ -44,10 +44,11 @@ def _check(arguments: Arguments, call: Call, *, dynamic: bool, values: bool) -> 
         actual = _compiled(call, arguments.on(DEVICE), dynamic)
         _compare(actual, expected, values)
     except Exception:
-        if values and _is_right_but_random(arguments, call, dynamic, expected):
-            return
+        values = values and not is_random(call, arguments)
         _reject_what_inductor_gets_wrong(arguments, call, dynamic, expected, values)
-        raise
+        if values:
+            raise
+        _compare(_compiled(call, arguments.on(DEVICE), dynamic), expected, values=False)
 
 
 def _compiled(call: Call, arguments: Arguments, dynamic: bool) -> Any:
@@ -56,27 +57,19 @@ def _compiled(call: Call, arguments: Arguments, dynamic: bool) -> Any:
     return torch.compile(call, dynamic=dynamic)(arguments)
 
 
-def _is_right_but_random(arguments: Arguments, call: Call, dynamic: bool, expected: Any) -> bool:
-    """Whether the call draws random numbers and its result is right in all else."""
-    if not is_random(call, arguments):
-        return False
-    _compare(_compiled(call, arguments.on(DEVICE), dynamic), expected, values=False)
-    return True
-
-
 def _reject_what_inductor_gets_wrong(
     arguments: Arguments, call: Call, dynamic: bool, expected: Any, values: bool
 ) -> None:
     """Raises Rejected if Inductor's own CPU backend fails too."""
     try:
-        _compare(_compiled(call, arguments.on("cpu"), dynamic), expected, values)
+        _compare(_on_device(_compiled(call, arguments.on("cpu"), dynamic)), expected, values)
     except Exception as error:
         raise Rejected(f"Inductor's CPU backend fails too: {type(error).__name__}: {error}") from error
 
 
 def _compare(actual: Any, expected: Any, values: bool) -> None:
     """Both trees have the same form, and tensors and numbers in them are equal within the tolerance of their dtype."""
-    compare(_on_device(actual), expected, strides=False, values=False)
+    compare(actual, expected, strides=False, values=False)
     if not values:
         return
     for left, right in zip(tree_flatten(actual)[0], tree_flatten(expected)[0], strict=True):
@@ -90,6 +83,6 @@ def _compare(actual: Any, expected: Any, values: bool) -> None:
 
 
 def _on_device(tree: Any) -> Any:
-    """As `compare` wants its first tree; a result of Inductor's CPU backend is moved."""
+    """A result of Inductor's CPU backend as `compare` wants its first tree."""
     leaves, form = tree_flatten(tree)
     return form.unflatten([leaf.to(DEVICE) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves])
