@@ -14,7 +14,7 @@ from gxu.conformance.compile.check import check_samples
 from gxu.conformance.eager import gradients
 from gxu.conformance.eager.calls import plainly
 from gxu.conformance.eager.check import Call
-from gxu.conformance.eager.operators import name_of, with_device
+from gxu.conformance.eager.operators import name_of, placed
 
 #: As in PyTorch's test_torchinductor_opinfo.py, and bfloat16 and complex64.
 DTYPES = (
@@ -60,7 +60,7 @@ def _case(op: Any, dtype: torch.dtype, kind: str, run: Callable[..., None], dyna
 
 def _forward(op: Any, dtype: torch.dtype, dynamic: bool) -> None:
     samples = _spread(op.sample_inputs("cpu", dtype), SAMPLES_OF_OTHER_KINDS if dynamic else SAMPLES)
-    calls: list[tuple[Any, Call]] = [(sample, plainly(op.op)) for sample in with_device(op, samples)]
+    calls: list[tuple[Any, Call]] = [(sample, plainly(op.op)) for sample in placed(op, samples)]
     check_samples(calls, dynamic=dynamic, values=not op.has_nondeterministic_output)
 
 

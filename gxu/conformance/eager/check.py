@@ -60,7 +60,7 @@ def check(arguments: Arguments, call: Call, *, strides: bool = True, values: boo
     compare_sharing(sharing(actual, on_device.all()), sharing(expected, on_cpu.all()))
     try:
         compare(actual, expected, strides=strides, values=values)
-        compare(on_device.all(), on_cpu.all(), strides=strides)
+        compare(on_device.moved(), on_cpu.moved(), strides=strides)
     except AssertionError:
         if not is_random(call, arguments):
             raise

@@ -67,22 +67,42 @@ def is_plain(tensor: torch.Tensor) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
+class OnCpu:
+    """A positional argument that stays on the CPU whatever device the call is for, as on torch.cuda."""
+
+    tensor: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
 class Arguments:
-    """The arguments of one call: `input` is what the method and in-place forms are called on."""
+    """The arguments of one call: `input` is what the method and in-place forms are called on.
+
+    `stay` has the positions in `args` of what is on the CPU for a call on any device.
+    """
 
     input: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     device: str = "cpu"
+    stay: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, sample: Any) -> Arguments:
-        return cls(sample.input, tuple(sample.args), dict(sample.kwargs))
+        stay = frozenset(position for position, value in enumerate(sample.args) if isinstance(value, OnCpu))
+        args = tuple(value.tensor if isinstance(value, OnCpu) else value for value in sample.args)
+        return cls(sample.input, args, dict(sample.kwargs), stay=stay)
 
     def on(self, device: str) -> Arguments:
         """An independent copy on `device`."""
-        input_, args, kwargs = Mover(device)((self.input, self.args, self.kwargs))
-        return Arguments(input_, args, kwargs, device)
+        move, keep = Mover(device), Mover("cpu")
+        input_, kwargs = move((self.input, self.kwargs))
+        args = tuple((keep if number in self.stay else move)(value) for number, value in enumerate(self.args))
+        return Arguments(input_, args, kwargs, device, self.stay)
 
     def all(self) -> Any:
         return self.input, self.args, self.kwargs
+
+    def moved(self) -> Any:
+        """All that is on the device of the call."""
+        args = tuple(value for number, value in enumerate(self.args) if number not in self.stay)
+        return self.input, args, self.kwargs

@@ -19,12 +19,14 @@ from torch.testing._internal.common_methods_invocations import (
 from gxu.conformance.case import Case, SkipCase
 from gxu.conformance.eager import calls, gradients
 from gxu.conformance.eager.check import Call, check_samples
-from gxu.conformance.eager.data import DEVICE, Mover
+from gxu.conformance.eager.data import DEVICE, Arguments, OnCpu
 
 #: Dtypes for which calls on unusual strides, and the large sets of reference inputs, are made.
 REPRESENTATIVE = (torch.float32, torch.int64, torch.complex64)
 #: Second derivatives and forward AD are checked in these, as in PyTorch's own tests.
 PRECISE = (torch.float64, torch.complex128)
+#: Positions, after the first argument, of tensors that PyTorch wants on the CPU for every device.
+STAY_ON_CPU = {"tensor_split": (0,)}
 
 Samples = Iterable[Any]
 
@@ -105,14 +107,20 @@ def _forward(op: Any, dtype: torch.dtype) -> None:
 
 
 def _check_plainly(op: Any, samples: Samples) -> None:
-    check_samples(with_device(op, samples), calls.plainly(op.op), values=not op.has_nondeterministic_output)
+    check_samples(placed(op, samples), calls.plainly(op.op), values=not op.has_nondeterministic_output)
 
 
-def with_device(op: Any, samples: Samples) -> Samples:
-    """Factory functions take the device as an argument."""
+def placed(op: Any, samples: Samples) -> Samples:
+    """Factory functions take the device as an argument; some arguments stay on the CPU."""
+    stay = STAY_ON_CPU.get(op.name, ())
     for sample in samples:
         if op.is_factory_function:
             sample.kwargs = {**sample.kwargs, "device": "cpu"}
+        if stay:
+            sample.args = tuple(
+                OnCpu(value) if number in stay and isinstance(value, torch.Tensor) else value
+                for number, value in enumerate(sample.args)
+            )
         yield sample
 
 
@@ -149,25 +157,24 @@ def _conjugated(op: Any, dtype: torch.dtype) -> None:
 
 
 def _method(op: Any, dtype: torch.dtype) -> None:
-    check_samples(
-        op.sample_inputs("cpu", dtype), calls.plainly(op.get_method()), values=not op.has_nondeterministic_output
-    )
+    samples = placed(op, op.sample_inputs("cpu", dtype))
+    check_samples(samples, calls.plainly(op.get_method()), values=not op.has_nondeterministic_output)
 
 
 def _operator(op: Any, dtype: torch.dtype) -> None:
-    check_samples(op.sample_inputs("cpu", dtype), calls.plainly(op.get_operator()))
+    check_samples(placed(op, op.sample_inputs("cpu", dtype)), calls.plainly(op.get_operator()))
 
 
 def _in_place(op: Any, dtype: torch.dtype) -> None:
-    check_samples(op.sample_inputs("cpu", dtype), calls.in_place(op.get_inplace()))
+    check_samples(placed(op, op.sample_inputs("cpu", dtype)), calls.in_place(op.get_inplace()))
 
 
 def _in_place_operator(op: Any, dtype: torch.dtype) -> None:
-    check_samples(op.sample_inputs("cpu", dtype), calls.in_place(op.get_inplace_operator()))
+    check_samples(placed(op, op.sample_inputs("cpu", dtype)), calls.in_place(op.get_inplace_operator()))
 
 
 def _out(op: Any, dtype: torch.dtype) -> None:
-    samples = with_device(op, op.sample_inputs("cpu", dtype))
+    samples = placed(op, op.sample_inputs("cpu", dtype))
     check_samples(samples, calls.with_out(op.op), values=not op.has_nondeterministic_output)
 
 
@@ -175,7 +182,7 @@ def _differentiated(op: Any, dtype: torch.dtype, kind: Callable[[Any, Any], Call
     """Each sample has its own function that picks what of the result is differentiable."""
     skipped: SkipCase | None = None
     checked = False
-    for number, sample in enumerate(op.sample_inputs("cpu", dtype, requires_grad=True)):
+    for number, sample in enumerate(placed(op, op.sample_inputs("cpu", dtype, requires_grad=True))):
         wrapped = functools.partial(op.gradcheck_wrapper, function)
         try:
             check_samples([sample], kind(wrapped, sample.output_process_fn_grad), strides=False)
@@ -212,7 +219,7 @@ def _errors(op: Any) -> None:
     """What the database says must be refused is refused with the same type of error as on the CPU."""
     asked = 0
     for number, error_input in enumerate(op.error_inputs("cpu")):
-        sample = error_input.sample_input
+        (sample,) = placed(op, [error_input.sample_input])
         if not _raises(op, sample, "cpu", error_input.error_type):
             continue
         asked += 1
@@ -223,9 +230,9 @@ def _errors(op: Any) -> None:
 
 
 def _raises(op: Any, sample: Any, device: str, kind: type[Exception]) -> bool:
-    input_, args, kwargs = Mover(device)((sample.input, sample.args, sample.kwargs))
+    arguments = Arguments.of(sample).on(device)
     try:
-        op(input_, *args, **kwargs)
+        op(arguments.input, *arguments.args, **arguments.kwargs)
     except kind:
         return True
     return False
