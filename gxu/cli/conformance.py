@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "triton: the Triton backend against the interpreter",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts and what did not pass to FILE")
+    parser.add_argument(
+        "--progress",
+        type=Path,
+        metavar="FILE",
+        help="keep outcomes in FILE as they are known; cases that passed or were skipped in it are not asked again",
+    )
     parser.add_argument("--operators", metavar="A,B", help="only these operators")
     parser.add_argument("--variants", metavar="A,B", help="only these variants of cases (eager: forward, out, ...)")
     parser.add_argument("--dtypes", metavar="A,B", help="only these dtypes")
@@ -43,15 +49,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         check_writable(args.json)
+    if args.progress is not None:
+        check_writable(args.progress)
     for name in ("limit", "jobs", "timeout"):
         if getattr(args, name) is not None and getattr(args, name) <= 0:
             raise UsageError(f"--{name} must be positive, not {getattr(args, name)}")
+    from gxu.conformance.progress import Progress
     from gxu.conformance.report import summary
     from gxu.conformance.runner import Runner
 
     suite = SUITES[args.suite]
     cases = importlib.import_module(suite).collect()
     numbers = choose(cases, args.operators, args.limit, args.variants, args.dtypes)
+    kept = None if args.progress is None else Progress(args.progress, cases)
+    settled = {} if kept is None else {number: kept.settled[number] for number in numbers if number in kept.settled}
+    numbers = [number for number in numbers if number not in settled]
     failed: list[str] = []
     with make_progress() as progress:
         task = progress.add_task(f"{len(numbers)} cases", total=len(numbers), count=lambda: f"{len(failed)} failed")
@@ -59,9 +71,13 @@ def run(args: argparse.Namespace) -> int:
         def report(outcome: Outcome) -> None:
             if outcome.status.value == "failed":
                 failed.append(outcome.name)
+            if kept is not None:
+                kept.record(outcome)
             progress.advance(task)
 
-        counted = summary(Runner(suite, cases, numbers, args.jobs, args.timeout).run(report))
+        runner = Runner(suite, cases, numbers, args.jobs, args.timeout)
+        runner.outcomes.update(settled)
+        counted = summary(runner.run(report))
     show(make_console(), counted)
     if args.json is not None:
         write_json(args.json, counted)

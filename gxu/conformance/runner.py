@@ -46,7 +46,7 @@ class Runner:
         self.report = report
         self.chunks.reverse()
         if not self.chunks:
-            return []
+            return self._sorted()
         with tempfile.TemporaryDirectory(prefix="gxu-conformance-") as folder:
             self.folder = folder
             workers = [self._start() for _ in range(self.jobs)]
@@ -57,6 +57,9 @@ class Runner:
                 for worker in workers:
                     worker.process.kill()
                     worker.process.join()
+        return self._sorted()
+
+    def _sorted(self) -> list[Outcome]:
         return [self.outcomes[number] for number in sorted(self.outcomes)]
 
     def _start(self) -> _Worker:
