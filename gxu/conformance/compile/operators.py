@@ -27,7 +27,7 @@ DTYPES = (
     torch.bool,
     torch.complex64,
 )
-#: For dynamic shapes, which use the same kernels.
+#: For dynamic shapes, which use the same kernels; in static shapes these have more samples than the other dtypes.
 DYNAMIC = (torch.float32, torch.int64)
 DIFFERENTIATED = (torch.float32,)
 #: Compiled samples of a case, spread evenly over all that the database has.
@@ -59,7 +59,8 @@ def _case(op: Any, dtype: torch.dtype, kind: str, run: Callable[..., None], dyna
 
 
 def _forward(op: Any, dtype: torch.dtype, dynamic: bool) -> None:
-    samples = _spread(op.sample_inputs("cpu", dtype), SAMPLES_OF_OTHER_KINDS if dynamic else SAMPLES)
+    count = SAMPLES if dtype in DYNAMIC and not dynamic else SAMPLES_OF_OTHER_KINDS
+    samples = _spread(op.sample_inputs("cpu", dtype), count)
     calls: list[tuple[Any, Call]] = [(sample, plainly(op.op)) for sample in placed(op, samples)]
     check_samples(calls, dynamic=dynamic, values=not op.has_nondeterministic_output)
 
