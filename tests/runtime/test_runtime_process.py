@@ -187,6 +187,25 @@ for _ in range(20 if {kind} else 1):
         assert line.startswith(f"{abi.LAUNCH_FAILED} kernel 'never_comes' failed: {message}")
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 70])
+def test_every_program_runs_once_on_teams_of_any_size(
+    run_python: Callable, library: Path, image: Path, threads: int
+) -> None:
+    sizes = [1, 2, 3, 7, 47, 63, 64, 65, 1000, 1121, 4099]
+    body = f"""
+module = runtime.made("gxuModuleLoad", {str(image)!r}.encode())
+count = runtime.function(module, "count")
+for size in {sizes}:
+    out = runtime.upload(bytes(4 * size + 4))
+    for _ in range(3):
+        runtime.launch(count, (size, 1, 1), (ctypes.c_void_p(out),), None)
+    calls = memoryview(runtime.download(out, 4 * size + 4, None)).cast("i").tolist()
+    print(size, calls == [3] * size + [0])
+"""
+    lines = run_script(run_python, library, body, {"OMP_NUM_THREADS": str(threads)}).splitlines()
+    assert lines == [f"{size} True" for size in sizes]
+
+
 @pytest.mark.parametrize(("threads", "alone"), [(1, [1, 1, 1, 0, 0]), (3, [1, 0, 1, 0, 0]), (4, [0, 0, 1, 0, 0])])
 def test_kernels_with_atomics_are_alone_where_a_team_would_be_slower(
     run_python: Callable, library: Path, image: Path, threads: int, alone: list[int]

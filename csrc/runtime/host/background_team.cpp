@@ -10,11 +10,11 @@ BackgroundTeam& background_team() {
   return *team;
 }
 
-void BackgroundTeam::run(int threads, void (*body)(void* argument), void* argument) {
+void BackgroundTeam::run(int threads, void (*body)(void* argument, int index), void* argument) {
   std::unique_lock lock(mutex_);
   if (busy_ || threads <= 1) {
     lock.unlock();
-    body(argument);
+    body(argument, 0);
     return;
   }
   busy_ = true;
@@ -24,7 +24,7 @@ void BackgroundTeam::run(int threads, void (*body)(void* argument), void* argume
   open_ = threads - 1;
   wakeup_.notify_all();
   lock.unlock();
-  body(argument);
+  body(argument, 0);
   lock.lock();
   open_ = 0;
   done_.wait(lock, [this] { return active_ == 0; });
@@ -44,12 +44,12 @@ void BackgroundTeam::helper_main() {
   std::unique_lock lock(mutex_);
   for (;;) {
     wakeup_.wait(lock, [this] { return open_ > 0; });
-    --open_;
+    const int index = open_--;
     ++active_;
-    void (*const body)(void*) = body_;
+    void (*const body)(void*, int) = body_;
     void* const argument = argument_;
     lock.unlock();
-    body(argument);
+    body(argument, index);
     lock.lock();
     if (--active_ == 0) done_.notify_one();
   }

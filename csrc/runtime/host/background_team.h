@@ -13,9 +13,10 @@ namespace gxu::host {
 
 class BackgroundTeam {
  public:
-  // Runs body(argument) on the calling thread and on up to `threads` - 1 helpers; returns when all that began have
-  // ended. The team serves one caller at a time: a second one runs its body alone.
-  void run(int threads, void (*body)(void* argument), void* argument);
+  // Runs body(argument, index) on the calling thread, whose index is 0, and on up to `threads` - 1 helpers, each with
+  // an index of its own below `threads`; returns when all that began have ended. The team serves one caller at a time:
+  // a second one runs its body alone.
+  void run(int threads, void (*body)(void* argument, int index), void* argument);
 
  private:
   void start_helpers(int wanted);
@@ -28,7 +29,7 @@ class BackgroundTeam {
   int helpers_ = 0;  // threads started
   int open_ = 0;     // helpers that may still join the current job
   int active_ = 0;   // helpers at work on it
-  void (*body_)(void* argument) = nullptr;
+  void (*body_)(void* argument, int index) = nullptr;
   void* argument_ = nullptr;
 };
 

@@ -17,6 +17,7 @@
 #include "module.h"
 #include "parallel.h"
 #include "scratch.h"
+#include "shared_range.h"
 #include "stream.h"
 
 namespace gxu::host {
@@ -156,14 +157,11 @@ void run_kernel(const KernelLaunch& launch, Device& device) {
     });
     return;
   }
+  // Programs that wait for one another start in order, one by one: what they wait for has then started before them.
   const int64_t piece = ordered ? 1 : std::max<int64_t>(1, programs / (threads * kPiecesPerThread));
-  std::atomic<int64_t> next{0};
-  auto body = [&] {
-    run_pieces(running, [&](int64_t& begin, int64_t& end) {
-      begin = next.fetch_add(piece, std::memory_order_relaxed);
-      end = std::min(begin + piece, programs);
-      return begin < programs;
-    });
+  SharedRange range(programs, piece, ordered ? 1 : threads);
+  auto body = [&](int index) {
+    run_pieces(running, [&](int64_t& begin, int64_t& end) { return range.next(index, begin, end); });
   };
   run_team(body);
 }

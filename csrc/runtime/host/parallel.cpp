@@ -1,10 +1,10 @@
 #include "parallel.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
 #include "background_team.h"
+#include "shared_range.h"
 
 #ifdef GXU_NO_OPENMP
 #include <cstdlib>
@@ -31,16 +31,16 @@ int region_size() {
   return std::max(1, text != nullptr ? std::atoi(text) : static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-void run_region(void (*body)(void* argument), void* argument) {
+void run_region(void (*body)(void* argument, int index), void* argument) {
   std::vector<std::thread> others;
   for (int i = 1; i < region_size(); ++i) {
     others.emplace_back([=] {
       in_region = true;
-      body(argument);
+      body(argument, i);
     });
   }
   in_region = true;
-  body(argument);
+  body(argument, 0);
   in_region = false;
   for (std::thread& other : others) other.join();
 }
@@ -49,10 +49,10 @@ void run_region(void (*body)(void* argument), void* argument) {
 
 int region_size() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
 
-void run_region(void (*body)(void* argument), void* argument) {
+void run_region(void (*body)(void* argument, int index), void* argument) {
 // No num_threads clause: libgomp ends and restarts its threads whenever the size of a team changes.
 #pragma omp parallel
-  body(argument);
+  body(argument, omp_get_thread_num());
 }
 
 #endif
@@ -67,7 +67,7 @@ void adopt_team_size(int threads) {
   if (background_threads != 0) background_threads = threads;
 }
 
-void run_team(void (*body)(void* argument), void* argument) {
+void run_team(void (*body)(void* argument, int index), void* argument) {
   if (background_threads != 0) {
     background_team().run(background_threads, body, argument);
   } else {
@@ -84,13 +84,9 @@ constexpr size_t kPieceBytes = size_t{1} << 17;
 
 template <typename Piece>
 void in_pieces(size_t size, Piece piece) {
-  std::atomic<size_t> next{0};
-  auto body = [&] {
-    for (;;) {
-      const size_t begin = next.fetch_add(kPieceBytes, std::memory_order_relaxed);
-      if (begin >= size) return;
-      piece(begin, std::min(kPieceBytes, size - begin));
-    }
+  SharedRange range(static_cast<int64_t>(size), kPieceBytes, team_size());
+  auto body = [&](int index) {
+    for (int64_t begin, end; range.next(index, begin, end);) piece(begin, end - begin);
   };
   run_team(body);
 }

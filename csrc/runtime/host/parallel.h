@@ -19,13 +19,14 @@ int team_size();
 void use_background_team();
 void adopt_team_size(int threads);
 
-// Runs body(argument) on the calling thread and on others of its team at the same time, once on each, and waits for
-// all. Not every thread of the team needs to take part: bodies share their work out dynamically. They must not throw.
-void run_team(void (*body)(void* argument), void* argument);
+// Runs body(argument, index) on the calling thread and on others of its team at the same time, once on each, and waits
+// for all. A thread's index is below team_size() and the same every time that the team runs. Not every thread of the
+// team needs to take part: bodies share their work out dynamically. They must not throw.
+void run_team(void (*body)(void* argument, int index), void* argument);
 
 template <typename Body>
 void run_team(Body& body) {
-  run_team([](void* argument) { (*static_cast<Body*>(argument))(); }, &body);
+  run_team([](void* argument, int index) { (*static_cast<Body*>(argument))(index); }, &body);
 }
 
 // memmove and memset that use the team where that pays.
