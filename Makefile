@@ -5,10 +5,12 @@
 # make format   rewrite Python and C++ sources in the project's format
 # make clean    remove what was built; .venv stays
 #
+# TEST_PROCESSES is how many processes share the tests; each test still runs its kernels on all cores.
 # PYTHON names the interpreter that creates .venv (3.11 or newer). pip's own settings (PIP_EXTRA_INDEX_URL, ...) apply:
 # with PyTorch's index of CPU wheels there, torch is a tenth of the size of the default one.
 
 PYTHON ?= python3
+TEST_PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -25,7 +27,7 @@ demo: $(VENV)/.built
 	$(BIN)/python -m gxu demo $(DEMO_ARGS)
 
 test: $(VENV)/.built $(VENV)/.dev
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(TEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
