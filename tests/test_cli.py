@@ -167,6 +167,8 @@ def test_bench_triton_rows(run_python: RunPython, tmp_path: Path) -> None:
     mean, launch = json.loads((tmp_path / "rows.json").read_text())
     assert [mean["name"], launch["name"]] == names
     assert mean["ratio"] == pytest.approx(min(mean["eager_us"], mean["inductor_us"]) / mean["gxu_us"])
+    assert mean["device_us"] > 0
+    assert launch["device_us"] is None
     assert launch["ratio"] == pytest.approx(launch["bound_us"] / launch["gxu_us"])
     assert (mean["bar"], launch["bar"]) == (1.0, pytest.approx(1 / 1.1))
     assert all(name in result.stdout for name in names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import json
 import os
 import signal
@@ -182,8 +181,8 @@ def test_killed_processes_leave_a_usable_cache(tmp_path):
         process = _start(script, cache)
         _release(process)
         deadline = time.monotonic() + 60
-        # Not Path.rglob: it fails where the process under test removes a folder just then.
-        while not glob.glob(f"{cache}/*/*.ttir") and time.monotonic() < deadline:
+        # Not rglob: it fails where the process under test removes a folder just then.
+        while not list(cache.glob("*/shared.ttir")) and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)

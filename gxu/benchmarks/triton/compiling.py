@@ -67,7 +67,7 @@ def _measure(name: str, kernels: list[Callable[[], Any]], settings: Settings) ->
     whole = statistics.median(total for total, _ in times)
     triton = statistics.median(own for _, own in times)
     ratio = statistics.median(own / total for total, own in times)
-    return Row(name, GROUP, whole, None, None, triton, "Triton's share", ratio, BAR)
+    return Row(name, GROUP, whole, None, None, None, triton, "Triton's share", ratio, BAR)
 
 
 def _compile_times(warmup: Callable[[], Any], rounds: int) -> tuple[float, float]:

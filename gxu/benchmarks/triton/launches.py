@@ -49,7 +49,7 @@ def _from_python(name: str, settings: Settings) -> Row:
     times = median_us({"gxu": lambda: calls(launch), "dispatch": lambda: calls(nothing)}, settings)
     compiled._run = launch
     gxu, dispatch = times["gxu"] / CALLS, times["dispatch"] / CALLS
-    return Row(name, GROUP, gxu, None, None, dispatch, "Triton's dispatch", dispatch / gxu, DISPATCH_BAR)
+    return Row(name, GROUP, gxu, None, None, None, dispatch, "Triton's dispatch", dispatch / gxu, DISPATCH_BAR)
 
 
 def _launcher(name: str, settings: Settings) -> Row:
@@ -76,7 +76,7 @@ def _launcher(name: str, settings: Settings) -> Row:
     adds = _operator_calls()
     times = median_us({"gxu": launches, "operator": lambda: adds(empty, CALLS)}, settings)
     gxu, operator = times["gxu"] / CALLS, times["operator"] / CALLS
-    return Row(name, GROUP, gxu, None, None, operator, "ATen operator", operator / gxu, LAUNCHER_BAR)
+    return Row(name, GROUP, gxu, None, None, None, operator, "ATen operator", operator / gxu, LAUNCHER_BAR)
 
 
 def _operator_calls() -> Any:

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 class Row:
     """Microseconds of one call of each variant (None: not applicable), and how the kernel stands to its bar.
 
-    `ratio` is the time of what the bar is about, named by `against`, over the kernel's own: higher is better, and the
-    bar is met from `bar` on.
+    `gxu_us` is what the caller waits for, from the call in Python to the results; `device_us` is the kernels' part of
+    it, between two events on the stream, as `triton.testing.do_bench` takes it. `ratio` is the time of what the bar is
+    about, named by `against`, over `gxu_us`: higher is better, and the bar is met from `bar` on.
     """
 
     name: str
     group: str
     gxu_us: float
+    device_us: float | None
     eager_us: float | None
     inductor_us: float | None
     bound_us: float | None
