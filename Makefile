@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 CXX_SOURCES := $(shell find csrc examples tests -name '*.cpp' -o -name '*.cc' -o -name '*.c' -o -name '*.h')
-BUILD_INPUTS := setup.py pyproject.toml $(shell find csrc -name '*.cpp' -o -name '*.h')
+BUILD_INPUTS := setup.py pyproject.toml $(shell find csrc -name "*.cpp" -o -name "*.c" -o -name "*.h" -o -name "*.ptx")
 
 .PHONY: demo test lint build format clean
 .DELETE_ON_ERROR:
@@ -43,7 +43,7 @@ format: $(VENV)/.dev
 	$(BIN)/clang-format -i $(CXX_SOURCES)
 
 clean:
-	rm -rf build dist *.egg-info gxu/_C*.so gxu/lib gxu/include gxu/share $(VENV)/.built
+	rm -rf build dist *.egg-info gxu/_C*.so gxu/bin gxu/lib gxu/include gxu/share $(VENV)/.built
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"gxu needs Python 3.11 or newer, and $(PYTHON) is {sys.version.split()[0]}: set PYTHON=...")'

@@ -1,5 +1,5 @@
-"""Builds the device `gxu/lib/libgxu_torch.so`, its Python module `gxu._C` and the host engine
-`gxu/lib/libgxu_runtime_host.so`.
+"""Builds the device `gxu/lib/libgxu_torch.so`, its Python module `gxu._C`, the host engine
+`gxu/lib/libgxu_runtime_host.so`, and `gxu/bin/gxu-abi-test`, which checks runtime libraries.
 
 Metadata is in pyproject.toml. Needs torch, setuptools and a C++20 compiler (`CXX`, default g++); ninja is used where
 it is installed. `MAX_JOBS` bounds the parallel compilers. Only changed sources are compiled again.
@@ -7,6 +7,7 @@ it is installed. `MAX_JOBS` bounds the parallel compilers. Only changed sources 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import shutil
@@ -34,6 +35,7 @@ PACKAGED_FILES = {
     "examples/sentences.txt": "gxu/share/sentences.txt",
     "examples/queries.txt": "gxu/share/queries.txt",
     "csrc/cmake/GxuConfig.cmake": "gxu/share/cmake/Gxu/GxuConfig.cmake",
+    "csrc/abi_test/images/cuda.ptx": "gxu/share/abi_test/cuda",
     **{
         str(path.relative_to(ROOT)): f"gxu/include/{path.relative_to(ROOT / 'csrc/include')}"
         for path in sorted((ROOT / "csrc/include").rglob("*.h"))
@@ -76,6 +78,7 @@ os.environ.setdefault("MAX_JOBS", str(default_jobs()))
 class SharedLibrary(Extension):
     """A shared library without Python in it, placed in the package under its plain file name."""
 
+    file_name_suffix = ".so"
     compile_args: Sequence[str] = ()
     link_args: Sequence[str] = ()
 
@@ -85,6 +88,22 @@ class RuntimeLibrary(SharedLibrary):
 
     compile_args = ("-std=c++20", "-O3", "-g1", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-pthread", *WARNINGS)
     link_args = ("-shared", "-fopenmp", "-pthread", "-ldl", "-Wl,--no-undefined")
+
+
+class KernelImage(SharedLibrary):
+    """Kernels for the host engine, written in C."""
+
+    file_name_suffix = ""
+    compile_args = ("-x", "c", "-std=c99", "-O2", "-fPIC", "-Icsrc/runtime/host", "-Wall", "-Wextra")
+    link_args = ("-shared",)
+
+
+class Program(SharedLibrary):
+    """An executable that knows runtime libraries by their header alone."""
+
+    file_name_suffix = ""
+    compile_args = ("-std=c++20", "-O0", "-fPIE", "-pthread", "-Wall", "-Wextra")
+    link_args = ("-pie", "-pthread", "-ldl", "-Wl,--no-undefined")
 
 
 class TorchLibrary(SharedLibrary):
@@ -111,8 +130,9 @@ class Build(BuildExtension):
         self.build_temp = str(ROOT / "build" / f"temp-{tag}")
 
     def get_ext_filename(self, fullname: str) -> str:
-        if isinstance(self.ext_map.get(fullname), SharedLibrary):
-            return str(Path(*fullname.split("."))) + ".so"
+        ext = self.ext_map.get(fullname)
+        if isinstance(ext, SharedLibrary):
+            return str(Path(*fullname.split("."))) + ext.file_name_suffix
         return super().get_ext_filename(fullname)
 
     def build_extension(self, ext: Extension) -> None:
@@ -192,6 +212,21 @@ def run(command: Sequence[str]) -> None:
         sys.exit(f"{command[0]} failed with exit status {error.returncode}; its messages are above")
 
 
+def abi_test() -> list[SharedLibrary]:
+    """`gxu-abi-test`, with the kernels that it runs on the host engine. Left out where Boost.Test is not installed."""
+    folder = Path("csrc/abi_test")
+    includes = [f"-I{folder}", "-Icsrc/runtime"]
+    package = importlib.util.find_spec("boost_headers")
+    if package is not None and package.origin is not None:
+        includes += ["-isystem", str(Path(package.origin).parent / "include")]
+    elif not Path("/usr/include/boost/test").is_dir():
+        print("gxu-abi-test is left out: it needs Boost.Test, which `pip install boost-headers` brings")
+        return []
+    program = Program("gxu.bin.gxu-abi-test", sources=files(f"{folder}/**/*.cpp"), depends=files(f"{folder}/*.h"))
+    program.compile_args = (*Program.compile_args, *includes)
+    return [program, KernelImage("gxu.share.abi_test.gxu", sources=[f"{folder}/images/gxu.c"])]
+
+
 def torch_sources() -> list[str]:
     """Sources of libgxu_torch.so, after generating those that are out of date."""
     generator, generated = Path("csrc/aoti/generate_c_shim.py"), Path(GENERATED, "c_shim_gxu.cpp")
@@ -212,6 +247,7 @@ setup(
             include_dirs=["csrc/runtime"],
             depends=files("csrc/runtime/**/*.h"),
         ),
+        *abi_test(),
         TorchLibrary(
             "gxu.lib.libgxu_torch",
             sources=torch_sources(),
