@@ -51,11 +51,23 @@ class GXUOptions:
     ir_override: str | None = None
     instrumentation_mode: str = ""
     launch_cooperative_grid: bool = False
-    maxnreg: int | None = None  # like num_warps a hint to a GPU: autotuning lists hold it
+    # Hints to GPUs of several makes, as num_warps is one: kernels and their tuning lists name them, nobody here asks.
+    maxnreg: int | None = None
+    launch_pdl: bool = False
+    ptx_version: int | None = None
+    ptx_options: str | None = None
+    enable_reflect_ftz: bool = True
+    waves_per_eu: int = 0
+    matrix_instr_nonkdim: int = 0
+    kpack: int = 1
+    allow_flush_denorm: bool = False
+    schedule_hint: str = "none"
 
     def __post_init__(self) -> None:
         if self.num_warps <= 0 or self.num_warps & (self.num_warps - 1):
             raise ValueError(f"num_warps must be a power of two, not {self.num_warps}")
+        if isinstance(self.extern_libs, dict):
+            object.__setattr__(self, "extern_libs", tuple(self.extern_libs.items()))
 
     def hash(self) -> str:
         key = "_".join(f"{name}-{value}" for name, value in sorted(self.__dict__.items()))
@@ -93,6 +105,8 @@ class GXUBackend(BaseBackend):
     def parse_options(self, opts: dict[str, Any]) -> GXUOptions:
         known = {k: opts[k] for k in GXUOptions.__dataclass_fields__ if opts.get(k) is not None}
         known.setdefault("arch", str(self.target.arch))
+        # As on other targets, debug mode checks integer arithmetic; without it, that would not be an assertion.
+        known.setdefault("sanitize_overflow", bool(known.get("debug")))
         known.setdefault("sanitize_memory", os.environ.get("GXU_SANITIZE") == "1")
         return GXUOptions(**known)
 

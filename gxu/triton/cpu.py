@@ -87,7 +87,9 @@ def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
             enter_hook(launch_metadata)
         if grid_x and grid_y and grid_z:
             own = _stream()
-            _C.launch(function, grid_x, grid_y, grid_z, own.stream_id, signature, tuple(flatten(types, args)))
+            _C.launch(
+                function, grid_x, grid_y, grid_z, own.stream_id, signature, tuple(flatten(types[: len(args)], args))
+            )
             own.synchronize()
         if exit_hook is not None and getattr(exit_hook, "calls", True):
             exit_hook(launch_metadata)

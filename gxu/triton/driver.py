@@ -113,7 +113,9 @@ def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
         if enter_hook is not None and getattr(enter_hook, "calls", True):
             enter_hook(launch_metadata)
         if grid_x and grid_y and grid_z:
-            launch(function, grid_x, grid_y, grid_z, stream, signature, args if flat else tuple(flatten(types, args)))
+            if not flat:
+                args = tuple(flatten(types[: len(args)], args))
+            launch(function, grid_x, grid_y, grid_z, stream, signature, args)
         if exit_hook is not None and getattr(exit_hook, "calls", True):
             exit_hook(launch_metadata)
 

@@ -11,18 +11,20 @@ from .values import Val, constant
 _ASSERT_FAIL_OFFSET = 8
 
 
-def device_assert(e: Evaluator, op: Op, condition: Val) -> None:
-    """``tt.assert`` for the lanes at hand; the launch fails with the message, source file and line."""
+def device_assert(e: Evaluator, op: Op, condition: Val, mask: Val | None) -> None:
+    """``tt.assert`` for the lanes at hand, or those of ``mask``; the launch fails with the message, source file and
+    line.
+    """
     b = e.b
     if condition.const == 1:
         return
-    failed = b.binary("xor", condition, constant(1, "i1"))
+    failed = memory.both(b, b.binary("xor", condition, constant(1, "i1")), mask)
+    if failed is None:
+        failed = constant(1, "i1")
     if failed.lanes > 1:
-        failed_lanes = memory.both(b, failed, e.facts.lane_mask)
-        assert failed_lanes is not None
         function = f"llvm.vector.reduce.or.v{failed.lanes}i1"
         b.declare(function, "i1", [f"<{failed.lanes} x i1>"])
-        failed = b.emit("i1", f"call i1 @{function}(<{failed.lanes} x i1> {b.wide(failed_lanes)})", failed_lanes.depth)
+        failed = b.emit("i1", f"call i1 @{function}(<{failed.lanes} x i1> {b.wide(failed)})", failed.depth)
     message = f"{op.attrs.get('message', '')} ({op.location})"
     text = b.string(message)
     with b.branch(failed):

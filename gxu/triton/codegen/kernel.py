@@ -406,7 +406,7 @@ class KernelWriter:
             self.e.scalars[op.result] = old
 
     def _assert(self, op: Op) -> None:
-        device_assert(self.e, op, self.e.scalars[op.operands[0]])
+        device_assert(self.e, op, self.e.scalars[op.operands[0]], None)
 
     def _unsplat(self, op: Op) -> None:
         source = op.operands[0]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..analysis.effects import same_memory
-from ..errors import UnsupportedError
 from ..ir.module import Op, Value
 from ..lowering.loops import FOLDS, Atom, Axis, Dim, Loop, Root, Wrap
 from ..lowering.walk import IGNORES_NAN, identity_of
 from . import atomics, dot, histogram, integers, memory, transposes
 from .assertions import device_assert
+from .combine import combine
 from .evaluate import ZERO, Buffer, Evaluator, Index
 from .target import Target
 from .values import LLVM_TYPE, Val, constant
@@ -108,7 +108,8 @@ class NestWriter:
 
     def _assert(self, root: Root) -> None:
         condition = self.e.at(root.op.operands[0], self.index(root.axes))
-        device_assert(self.e, root.op, condition)
+        mask = self.e.facts.lane_mask if condition.lanes > 1 else None
+        device_assert(self.e, root.op, condition, mask)
 
     def _keep(self, root: Root, result: int, index: Index, value: Val) -> None:
         buffer = root.outputs[result]
@@ -194,11 +195,15 @@ class NestWriter:
                     result.append(carried)
                     self._bind_results(item, [scanned])
                     continue
-                combined = self._combine(item.op, accumulated, inputs)
-                if first is not None and (item.kind == "scan" or identity_of(item.op) is None):
-                    combined = [self.b.select(first, i, c) for i, c in zip(inputs, combined, strict=True)]
-                if self.e.facts.lane_mask is not None and loop.lanes > 1:
-                    mask = self.e.facts.lane_mask
+                replaced = first if item.kind == "scan" or identity_of(item.op) is None else None
+                mask = self.e.facts.lane_mask if loop.lanes > 1 else None
+                counts = None if replaced is None else self.b.binary("xor", replaced, constant(1, "i1"))
+                combined = combine(
+                    self.e, item.op, accumulated, inputs, memory.both(self.b, counts, self.e.facts.lane_mask)
+                )
+                if replaced is not None:
+                    combined = [self.b.select(replaced, i, c) for i, c in zip(inputs, combined, strict=True)]
+                if mask is not None:
                     combined = [self.b.select(mask, c, a) for c, a in zip(combined, accumulated, strict=True)]
                 result += combined
                 if item.kind == "scan":
@@ -384,29 +389,15 @@ class NestWriter:
             picks = ", ".join(f"i32 {lane - distance if lane >= distance else lanes}" for lane in range(lanes))
             text = f"shufflevector {vector} {scanned.ref}, {vector} {b.wide(identity)}, <{lanes} x i32> <{picks}>"
             shifted = b.emit(elem, text, scanned.depth, lanes)
-            (scanned,) = self._combine(op, [shifted], [scanned])
+            (scanned,) = combine(self.e, op, [shifted], [scanned])
             distance *= 2
         last = b.emit(elem, f"extractelement {vector} {b.wide(scanned)}, i32 {lanes - 1}", scanned.depth)
-        (carried,) = self._combine(op, [before], [last])
-        (result,) = self._combine(op, [before], [scanned])
+        (carried,) = combine(self.e, op, [before], [last])
+        (result,) = combine(self.e, op, [before], [scanned])
         return carried, result
 
     def _varies_by_lane(self, root: Root) -> bool:
         return any(loop.lanes > 1 for loop in root.path)
-
-    def _combine(self, op: Op, state: list[Val], inputs: list[Val]) -> list[Val]:
-        """The combine region on (accumulated, input)."""
-        body = op.body
-        values = dict(zip(body.args, [*state, *inputs], strict=True))
-        for inner in body.ops[:-1]:
-            args = [values[v] if v in values else self.e.scalars[v] for v in inner.operands]
-            if inner.name == "arith.constant":
-                values[inner.result] = constant(inner.attrs["value"], inner.result.type.elem)
-            elif inner.regions:
-                raise UnsupportedError.at(f"{inner.name} inside a reduction", inner.location)
-            else:
-                values[inner.result] = self.e.elementwise(inner, args)
-        return [values[v] if v in values else self.e.scalars[v] for v in body.terminator.operands]
 
     def _deliver(self, loop: Loop, state: list[Val], lanes: int, partial: Val | None) -> None:
         """Ends the loop's reductions: folds lanes, binds the results, and writes those that are kept in memory."""
@@ -465,10 +456,12 @@ class NestWriter:
                         text = f"shufflevector {vector} {source}, {vector} poison, <{half} x i32> <{picks}>"
                     part.append(self.b.emit(value.elem, text, depth, half))
             self.b.lanes = half
-            combined = self._combine(op, low, high)
+            filled = None
             if partial is not None and not has_identity:
                 lane = integers.progression(self.b, constant(half, _I32), 1)
                 filled = self.b.compare("icmp slt", lane, partial)
+            combined = combine(self.e, op, low, high, filled)
+            if filled is not None:
                 combined = [self.b.select(filled, c, v) for c, v in zip(combined, low, strict=True)]
             values, width = combined, half
         self.b.lanes = lanes
