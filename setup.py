@@ -1,5 +1,5 @@
-"""Builds the device `gxu/lib/libgxu_torch.so`, its Python module `gxu._C`, the host engine
-`gxu/lib/libgxu_runtime_host.so`, and `gxu/bin/gxu-abi-test`, which checks runtime libraries.
+"""Builds the device `gxu/lib/libgxu_torch.so`, its Python module `gxu._C`, the engines `gxu/lib/libgxu_runtime_host.so`
+and `gxu/lib/libgxu_runtime_cuda.so`, and `gxu/bin/gxu-abi-test`, which checks runtime libraries.
 
 Metadata is in pyproject.toml. Needs torch, setuptools and a C++20 compiler (`CXX`, default g++); ninja is used where
 it is installed. `MAX_JOBS` bounds the parallel compilers. Only changed sources are compiled again.
@@ -81,13 +81,23 @@ class SharedLibrary(Extension):
     file_name_suffix = ".so"
     compile_args: Sequence[str] = ()
     link_args: Sequence[str] = ()
+    object_folder = ""
 
 
 class RuntimeLibrary(SharedLibrary):
     """A library without torch in it either."""
 
-    compile_args = ("-std=c++20", "-O3", "-g1", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-pthread", *WARNINGS)
-    link_args = ("-shared", "-fopenmp", "-pthread", "-ldl", "-Wl,--no-undefined")
+    compile_args = ("-std=c++20", "-O3", "-g1", "-fPIC", "-fvisibility=hidden", "-pthread", *WARNINGS)
+    link_args = ("-shared", "-pthread", "-ldl", "-Wl,--no-undefined")
+
+
+class HostEngine(RuntimeLibrary):
+    """Runs kernels on the team of threads that PyTorch's CPU operators use."""
+
+    object_folder = "host"  # what the engines have in common is compiled with the flags of each
+
+    compile_args = (*RuntimeLibrary.compile_args, "-fopenmp")
+    link_args = (*RuntimeLibrary.link_args, "-fopenmp")
 
 
 class KernelImage(SharedLibrary):
@@ -149,7 +159,7 @@ class Build(BuildExtension):
         includes = [f"-I{ROOT / folder}" for folder in ext.include_dirs if folder.startswith(("csrc", "build"))]
         objects, commands = [], []
         for source in ext.sources:
-            target = Path(self.build_temp, source).with_suffix(".o")
+            target = Path(self.build_temp, ext.object_folder, source).with_suffix(".o")
             target.parent.mkdir(parents=True, exist_ok=True)
             command = [*compiler, *ext.compile_args, *includes, *flags, "-MMD", "-c", source, "-o", str(target)]
             objects.append(str(target))
@@ -241,9 +251,15 @@ os.chdir(ROOT)
 HEADERS = files("csrc/torch/**/*.h") + files("csrc/include/**/*.h") + files("csrc/runtime/*.h")
 setup(
     ext_modules=[
-        RuntimeLibrary(
+        HostEngine(
             "gxu.lib.libgxu_runtime_host",
-            sources=files("csrc/runtime/host/**/*.cpp"),
+            sources=files("csrc/runtime/common/*.cpp") + files("csrc/runtime/host/*.cpp"),
+            include_dirs=["csrc/runtime"],
+            depends=files("csrc/runtime/**/*.h"),
+        ),
+        RuntimeLibrary(
+            "gxu.lib.libgxu_runtime_cuda",
+            sources=files("csrc/runtime/common/*.cpp") + files("csrc/runtime/cuda/*.cpp"),
             include_dirs=["csrc/runtime"],
             depends=files("csrc/runtime/**/*.h"),
         ),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import runtime_abi as abi
 
-SOURCES = sorted((abi.ROOT / "csrc/runtime/host").glob("*.cpp"))
+SOURCES = [*(abi.ROOT / "csrc/runtime/common").glob("*.cpp"), *(abi.ROOT / "csrc/runtime/host").glob("*.cpp")]
 STRESS = abi.ROOT / "tests/cpp/stress.cpp"
 INCLUDES = [f"-I{abi.HEADER.parent}", f"-I{abi.KERNEL_INCLUDE}"]
 

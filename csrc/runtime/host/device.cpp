@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 
+#include "../common/properties.h"
 #include "api.h"
 #include "parallel.h"
 #include "stream.h"
@@ -204,16 +204,7 @@ gxuError_t gxuGetDeviceProperties(gxuDeviceProperties* properties, int device) {
   return api([&] {
     require_argument(properties, "properties");
     const Device& found = device_at(device);
-    const uint32_t wanted = properties->struct_size;
-    // A caller built against a newer header has a longer struct: it gets what this version knows, the rest zeroed.
-    if (wanted < sizeof(gxuDeviceProperties)) {
-      fail(gxuErrorInvalidValue,
-           "gxuDeviceProperties.struct_size is %u: want at least %zu; set it to sizeof(gxuDeviceProperties) first",
-           wanted, sizeof(gxuDeviceProperties));
-    }
-    std::memset(properties, 0, wanted);
-    std::memcpy(properties, &found.properties(), sizeof(gxuDeviceProperties));
-    properties->struct_size = wanted;
+    copy_properties(properties, found.properties());
   });
 }
 

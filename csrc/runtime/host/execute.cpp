@@ -32,7 +32,7 @@ struct Executor {
     const ActivityScope scope = activity(fill);
     fill_bytes(fill.dst, fill.value, fill.size);
   }
-  void operator()(const HostCall& call) const { run_host_function(call); }
+  void operator()(const HostCall& call) const { call_host_function(call.function, call.user_data); }
   void operator()(const Wait& wait) const { wait.stream->wait_until(wait.position); }
   void operator()(const Stamp& stamp) const { stamp.event->stamp(stamp.ticket); }
   void operator()(const Replay& nested) const {

@@ -11,8 +11,6 @@
 namespace gxu::host {
 namespace {
 
-thread_local bool in_host_function = false;
-
 HandleTable<gxuStream_t, Stream, HandleKind::kStream>& stream_handles() {
   static auto* table = new HandleTable<gxuStream_t, Stream, HandleKind::kStream>;
   return *table;
@@ -177,19 +175,6 @@ Stream& resolve_current_stream(gxuStream_t handle, const char* function) {
          function, stream.device().index(), device);
   }
   return stream;
-}
-
-void run_host_function(const HostCall& call) {
-  in_host_function = true;
-  call.function(call.user_data);
-  in_host_function = false;
-}
-
-void forbid_in_host_function(const char* function) {
-  if (in_host_function) [[unlikely]] {
-    fail(gxuErrorNotPermitted, "%s was called from a host function, which must not enqueue work or wait for it",
-         function);
-  }
 }
 
 }  // namespace gxu::host

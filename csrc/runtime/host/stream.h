@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 
+#include "../common/host_function.h"
 #include "handle_table.h"
 #include "record.h"
 #include "ticker.h"
@@ -139,10 +140,5 @@ Stream& resolve_stream(gxuStream_t handle);
 
 // As resolve_stream, for calls that need the stream to be on the current device.
 Stream& resolve_current_stream(gxuStream_t handle, const char* function);
-
-void run_host_function(const HostCall& call);
-
-// Throws gxuErrorNotPermitted inside a host function: a call that enqueues or waits could wait for itself there.
-void forbid_in_host_function(const char* function);
 
 }  // namespace gxu::host

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <new>
 
-namespace gxu::host {
+namespace gxu::engine {
 namespace {
 
 std::string format_arguments(const char* format, va_list arguments) {
@@ -99,9 +99,9 @@ gxuError_t set_last_error(gxuError_t code, const char* message) noexcept {
   return code;
 }
 
-}  // namespace gxu::host
+}  // namespace gxu::engine
 
-using namespace gxu::host;
+using namespace gxu::engine;
 
 const char* gxuGetErrorName(gxuError_t error) {
   const ErrorText* entry = find_text(error);
