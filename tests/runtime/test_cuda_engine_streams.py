@@ -6,7 +6,7 @@ import ctypes
 import struct
 import threading
 import time
-from ctypes import c_float, c_int, c_int32, c_int64, c_void_p
+from ctypes import c_float, c_int, c_int32, c_int64, c_size_t, c_void_p
 
 import pytest
 import runtime_abi as abi
@@ -168,6 +168,9 @@ def test_host_functions_run_in_order_and_may_only_ask(cuda: CudaRuntime, digits:
             lambda: cuda.code("gxuStreamBeginCapture", cuda_stream),
         ):
             codes.append(call())
+        codes.append(cuda.code("gxuStreamQuery", cuda_stream))
+        codes.append(cuda.code("gxuEventQuery", event))
+        codes.append(cuda.code("gxuMemGetInfo", ctypes.byref(c_size_t()), ctypes.byref(c_size_t())))
         codes.append(cuda.number("gxuGetDeviceCount"))
 
     callback = abi.HostFunction(inside)
@@ -175,7 +178,7 @@ def test_host_functions_run_in_order_and_may_only_ask(cuda: CudaRuntime, digits:
     cuda.gxuLaunchHostFunc(cuda_stream, callback, 4711)
     digits.append(2, cuda_stream)
     assert digits.read(cuda_stream) == 12
-    assert codes == [4711, *[abi.NOT_PERMITTED] * 10, 2]
+    assert codes == [4711, *[abi.NOT_PERMITTED] * 10, abi.NOT_READY, abi.SUCCESS, abi.SUCCESS, 2]
     assert cuda.code("gxuLaunchHostFunc", cuda_stream, abi.HostFunction(0), None) == abi.INVALID_VALUE
     cuda.gxuEventDestroy(event)
     cuda.gxuFree(pointer)

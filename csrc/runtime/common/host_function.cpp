@@ -5,18 +5,20 @@
 namespace gxu::engine {
 namespace {
 
-thread_local bool in_host_function = false;
+thread_local bool inside = false;
 
 }  // namespace
 
 void call_host_function(gxuHostFn_t function, void* user_data) {
-  in_host_function = true;
+  inside = true;
   function(user_data);
-  in_host_function = false;
+  inside = false;
 }
 
+bool in_host_function() { return inside; }
+
 void forbid_in_host_function(const char* function) {
-  if (in_host_function) [[unlikely]] {
+  if (inside) [[unlikely]] {
     fail(gxuErrorNotPermitted, "%s was called from a host function, which must not enqueue work or wait for it",
          function);
   }

@@ -6,6 +6,7 @@
 #include "../common/host_function.h"
 #include "device.h"
 #include "event.h"
+#include "query.h"
 #include "stream.h"
 
 namespace gxu::cuda {
@@ -84,7 +85,7 @@ void Capture::join(const std::shared_ptr<Capture>& capture, Stream& stream, CUev
 gxuStreamCaptureStatus Capture::status() {
   if (invalid_.load(std::memory_order_acquire)) return gxuStreamCaptureStatusInvalidated;
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-  GXU_DRIVER(cuStreamIsCapturing, origin_.handle(), &status);
+  query(origin_.device(), [&] { GXU_DRIVER(cuStreamIsCapturing, origin_.handle(), &status); });
   if (status == CU_STREAM_CAPTURE_STATUS_INVALIDATED) invalid_ = true;
   return static_cast<gxuStreamCaptureStatus>(status);
 }

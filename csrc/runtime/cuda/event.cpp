@@ -5,6 +5,7 @@
 #include "../common/host_function.h"
 #include "capture.h"
 #include "device.h"
+#include "query.h"
 #include "stream.h"
 
 namespace gxu::cuda {
@@ -136,8 +137,7 @@ gxuError_t gxuEventQuery(gxuEvent_t event) {
   return api([&] {
     Event& found = resolve_event(event);
     forbid_captured(latest(found), "gxuEventQuery");
-    const ContextScope scope(found.device);
-    const CUresult result = driver.cuEventQuery(found.handle);
+    const CUresult result = query(found.device, [&] { return driver.cuEventQuery(found.handle); });
     if (result == CUDA_ERROR_NOT_READY) return gxuErrorNotReady;
     if (!is_sticky(result)) check(result, "cuEventQuery");
     return gxuSuccess;
@@ -165,8 +165,8 @@ gxuError_t gxuEventElapsedTime(float* milliseconds, gxuEvent_t start, gxuEvent_t
     }
     require_timed(first);
     require_timed(second);
-    const ContextScope scope(first.device);
-    const CUresult result = driver.cuEventElapsedTime(milliseconds, first.handle, second.handle);
+    const CUresult result =
+        query(first.device, [&] { return driver.cuEventElapsedTime(milliseconds, first.handle, second.handle); });
     if (result == CUDA_ERROR_NOT_READY) return gxuErrorNotReady;
     check(result, "cuEventElapsedTime");
     return gxuSuccess;

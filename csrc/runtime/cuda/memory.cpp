@@ -7,6 +7,7 @@
 #include "../common/api.h"
 #include "../common/host_function.h"
 #include "device.h"
+#include "query.h"
 
 namespace gxu::cuda {
 namespace {
@@ -187,9 +188,8 @@ gxuError_t gxuMemGetInfo(size_t* free, size_t* total) {
     require_argument(free, "free");
     require_argument(total, "total");
     Device& device = current_device();
-    const ContextScope scope(device);
     size_t driver_total = 0;
-    GXU_DRIVER(cuMemGetInfo_v2, free, &driver_total);
+    query(device, [&] { GXU_DRIVER(cuMemGetInfo_v2, free, &driver_total); });
     *total = device.properties().total_memory;
   });
 }

@@ -7,6 +7,7 @@
 #include "../gxu_native.h"
 #include "capture.h"
 #include "device.h"
+#include "query.h"
 
 namespace gxu::cuda {
 namespace {
@@ -118,8 +119,7 @@ gxuError_t gxuStreamQuery(gxuStream_t stream) {
   return api([&] {
     Stream& found = resolve_stream(stream);
     found.forbid_during_capture("gxuStreamQuery");
-    const ContextScope scope(found.device());
-    const CUresult result = driver.cuStreamQuery(found.handle());
+    const CUresult result = query(found.device(), [&] { return driver.cuStreamQuery(found.handle()); });
     if (result == CUDA_ERROR_NOT_READY) return gxuErrorNotReady;
     if (!is_sticky(result)) check(result, "cuStreamQuery");
     return gxuSuccess;
@@ -130,8 +130,7 @@ gxuError_t gxuStreamGetPriorityRange(int* least, int* greatest) {
   return api([&] {
     require_argument(least, "least");
     require_argument(greatest, "greatest");
-    const ContextScope scope(current_device());
-    const PriorityRange range = priority_range();
+    const PriorityRange range = query(current_device(), &priority_range);
     *least = range.least;
     *greatest = range.greatest;
   });

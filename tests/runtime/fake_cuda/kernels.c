@@ -47,3 +47,29 @@ void nap(const FakeCudaLaunch* launch, void** params) {
   const struct timespec time = {nanoseconds / 1000000000, nanoseconds % 1000000000};
   nanosleep(&time, 0);
 }
+
+// For gxu-abi-test, with the parameters that it gives: what to add to, a digit, and two null pointers.
+const uint32_t append_each_params[] = {8, 4, 8, 8, 0};
+void append_each(const FakeCudaLaunch* launch, void** params) {
+  int32_t* out = *(int32_t**)params[0];
+  for (uint32_t i = 0; i < launch->grid[0]; ++i) out[i] = 10 * out[i] + *(int32_t*)params[1];
+}
+
+// So late that calls which only enqueue come before it.
+static void fail_late(const FakeCudaLaunch* launch, int result) {
+  const struct timespec time = {0, 20000000};
+  nanosleep(&time, 0);
+  launch->fail(result);
+}
+
+const uint32_t fail_assertion_params[] = {8, 4, 8, 8, 0};
+void fail_assertion(const FakeCudaLaunch* launch, void** params) {
+  (void)params;
+  fail_late(launch, 710);  // CUDA_ERROR_ASSERT
+}
+
+const uint32_t write_to_bad_address_params[] = {8, 4, 8, 8, 0};
+void write_to_bad_address(const FakeCudaLaunch* launch, void** params) {
+  (void)params;
+  fail_late(launch, 700);  // CUDA_ERROR_ILLEGAL_ADDRESS
+}
