@@ -68,7 +68,7 @@ def _forward(op: Any, dtype: torch.dtype, dynamic: bool) -> None:
 def _backward(op: Any, dtype: torch.dtype, dynamic: bool) -> None:
     samples = _spread(op.sample_inputs("cpu", dtype, requires_grad=True), SAMPLES_OF_OTHER_KINDS)
     function = functools.partial(op.gradcheck_wrapper, op.op)
-    calls = [(sample, gradients.backward(function, sample.output_process_fn_grad)) for sample in samples]
+    calls = [(sample, gradients.backward(function, sample.output_process_fn_grad)) for sample in placed(op, samples)]
     check_samples(calls, dynamic=dynamic, values=True)
 
 
