@@ -8,6 +8,7 @@
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/utils/object_ptr.h>
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <limits>
@@ -174,18 +175,21 @@ bool convert(char type, PyObject* object, size_t index, uint64_t& slot) {
   }
 }
 
+// Constants at the end of the signature may be left out: who launches a compiled kernel himself need not have them.
 bool convert_arguments(PyObject* signature, PyObject* arguments, Slots& slots) {
   Py_ssize_t length = 0;
   const char* types = PyUnicode_AsUTF8AndSize(signature, &length);
   if (types == nullptr) {
     return false;
   }
-  if (!PyTuple_Check(arguments) || PyTuple_GET_SIZE(arguments) != length) {
+  const Py_ssize_t count = PyTuple_Check(arguments) ? PyTuple_GET_SIZE(arguments) : -1;
+  const auto is_constant = [](char type) { return type == '-'; };
+  if (count != length && (count < 0 || count > length || !std::all_of(types + count, types + length, is_constant))) {
     PyErr_Format(PyExc_TypeError, "launch: expected a tuple of %zd arguments, as many as the signature '%s' has",
                  length, types);
     return false;
   }
-  for (Py_ssize_t index = 0; index < length; ++index) {
+  for (Py_ssize_t index = 0; index < count; ++index) {
     if (types[index] == '-') {
       continue;
     }
