@@ -17,6 +17,7 @@
 #include "factory.h"
 #include "generator.h"
 #include "gil.h"
+#include "graph_outputs_module.h"
 #include "launcher.h"
 #include "sharing.h"
 #include "stream.h"
@@ -298,6 +299,7 @@ PYBIND11_MODULE(_C, m) {
   gxu::define_stream_functions(m);
   gxu::define_memory_functions(m);
   gxu::define_allocator_functions(m);
+  gxu::define_graph_outputs(m);
   gxu::define_kernel_functions(m);
   m.def("default_generator", gxu::wrap(&gxu::default_generator_object), py::arg("device"),
         "The torch.Generator that operators use on the device where none is given.");

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,69 @@ def patch_cpp_build_options() -> None:
     cpp_builder.get_cpp_torch_device_options = get_cpp_torch_device_options  # type: ignore[assignment]
 
 
+def patch_cudagraphs() -> None:
+    """Inductor captures what it compiles for CUDA, and passes over other devices without a word (pytorch#189135).
+
+    A graph on one gxu device may be captured too, by `gxu.inductor.captured`. `compile_fx.cudagraphify` is not told the
+    device: its callers are, so these note it. Backward passes report to CUDA's trees, which a forward pass on gxu did
+    not use.
+    """
+    from torch._inductor import compile_fx, cudagraph_utils, output_code
+
+    from gxu.inductor import captured
+
+    check = cudagraph_utils.check_multiple_devices_or_any_cpu_nodes
+    if getattr(check, "_gxu", False):
+        return
+    on_gxu: ContextVar[bool] = ContextVar("on_gxu", default=False)
+
+    @functools.wraps(check)
+    def check_multiple_devices_or_any_cpu_nodes(nodes: dict[torch.device, Any]) -> str | None:
+        passed_over = {"meta", "cpu"} if cudagraph_utils.is_using_cudagraph_partition() else {"meta"}
+        counted = [device for device in nodes if device.type not in passed_over]
+        if len(counted) == 1 and counted[0].type == DEVICE_TYPE:
+            return None
+        reason = check(nodes)
+        if reason is not None and any(device.type == DEVICE_TYPE for device in counted):
+            cudagraph_utils.log_cudagraph_skip_and_bump_counter(reason)
+        return reason
+
+    def noting_the_device(original: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(original)
+        def post_compile(example_inputs: Any, compiled_graph: Any, *args: Any, **kwargs: Any) -> None:
+            token = on_gxu.set(DEVICE_TYPE in compiled_graph.device_types)
+            try:
+                original(example_inputs, compiled_graph, *args, **kwargs)
+            finally:
+                on_gxu.reset(token)
+            if DEVICE_TYPE in compiled_graph.device_types and compiled_graph.cudagraph_info.cudagraph_fail_reasons:
+                reasons = (
+                    compiled_graph.disabled_cudagraphs_reason or compiled_graph.cudagraph_info.cudagraph_fail_reasons
+                )
+                cudagraph_utils.log_cudagraph_skip_and_bump_counter(f"skipping cudagraphs due to {reasons}")
+
+        return post_compile
+
+    cudagraphify: Callable[..., Any] = compile_fx.cudagraphify
+    handle_backward: Callable[..., None] = output_code.maybe_handle_backward_generation
+
+    @functools.wraps(handle_backward)
+    def maybe_handle_backward_generation(compiled_graph: Any, *args: Any, **kwargs: Any) -> None:
+        if DEVICE_TYPE not in compiled_graph.device_types:
+            handle_backward(compiled_graph, *args, **kwargs)
+
+    @functools.wraps(cudagraphify)
+    def select(*args: Any, **kwargs: Any) -> Any:
+        return (captured.capturing if on_gxu.get() else cudagraphify)(*args, **kwargs)
+
+    check_multiple_devices_or_any_cpu_nodes._gxu = True  # type: ignore[attr-defined]
+    cudagraph_utils.check_multiple_devices_or_any_cpu_nodes = check_multiple_devices_or_any_cpu_nodes
+    output_code.cudagraph_post_compile = noting_the_device(output_code.cudagraph_post_compile)
+    output_code.cudagraph_partition_post_compile = noting_the_device(output_code.cudagraph_partition_post_compile)
+    output_code.maybe_handle_backward_generation = maybe_handle_backward_generation
+    compile_fx.cudagraphify = select
+
+
 def apply() -> None:
     """Applies every patch; a second call does nothing."""
     extend_gpu_types()
@@ -314,3 +378,4 @@ def apply() -> None:
     patch_reduction_split_factor()
     patch_cpp_wrapper_gpu_type()
     patch_cpp_build_options()
+    patch_cudagraphs()

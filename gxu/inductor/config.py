@@ -24,6 +24,10 @@ min_elements_per_split: int = int(os.environ.get("GXU_MIN_ELEMENTS_PER_SPLIT", "
 # of threads of the host engine.
 min_template_programs: int = int(os.environ.get("GXU_MIN_TEMPLATE_PROGRAMS", "0"))
 
+# Graphs that one compiled function gets under mode="reduce-overhead", for one set of static inputs, for different
+# addresses of the results of other graphs that it takes. Beyond these they are copied like any input.
+max_graph_variants: int = int(os.environ.get("GXU_MAX_GRAPH_VARIANTS", "3"))
+
 if TYPE_CHECKING:
 
     def patch(*args: Any, **kwargs: Any) -> Any: ...
