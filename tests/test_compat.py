@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch._inductor.compile_fx
 import torch._prims.rng_prims
 import torch.utils._triton
 from process_helpers import RunPython
-from torch._inductor import cpp_builder, utils
+from torch._inductor import compile_fx, cpp_builder, cudagraph_utils, output_code, utils
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import cpp_wrapper_gpu
 from torch._inductor.fx_passes import freezing_patterns
@@ -52,6 +51,11 @@ def source_digest(function: Any) -> str:
         (cpp_builder.get_cpp_torch_device_options, "c1ff04b7a04d5892"),
         (cpp_wrapper_gpu.CppWrapperGpu.__init__, "fb761404d35e779f"),
         (cpp_wrapper_gpu.DeferredTritonCallWrapper._generate_lazy_scratch, "1d8a34a431e110d2"),
+        (cudagraph_utils.check_multiple_devices_or_any_cpu_nodes, "51c1c97bfedc685a"),
+        (output_code.cudagraph_post_compile, "5affcebc3ce8afcb"),
+        (output_code.cudagraph_partition_post_compile, "b41515c9b5a41d65"),
+        (output_code.maybe_handle_backward_generation, "f31490b8a8c5cea3"),
+        (compile_fx.cudagraphify, "565b5accff9e17e7"),
     ],
 )
 def test_torch_is_what_the_patch_was_written_for(function: Any, digest: str) -> None:
@@ -75,6 +79,11 @@ def patched_symbols() -> list[Any]:
         utils.is_big_gpu,
         cpp_builder.get_cpp_torch_device_options,
         cpp_wrapper_gpu.get_gpu_type,
+        cudagraph_utils.check_multiple_devices_or_any_cpu_nodes,
+        output_code.cudagraph_post_compile,
+        output_code.cudagraph_partition_post_compile,
+        output_code.maybe_handle_backward_generation,
+        compile_fx.cudagraphify,
         list(utils.GPU_TYPES),
         run_and_save_rng_state.py_kernels[DispatchKey.BackendSelect],
         run_with_rng_state.py_kernels[DispatchKey.BackendSelect],
@@ -198,7 +207,6 @@ def test_has_triton_is_torchs_until_gxu_is_used(run_python: RunPython) -> None:
 import torch, gxu
 from torch.utils._triton import has_triton
 before = has_triton()
-import torch._inductor.compile_fx
 import torch._prims.rng_prims
 import torch.utils._triton as t
 print(before, t.has_triton(), t.has_triton.__wrapped__())
@@ -228,3 +236,19 @@ def test_build_options_of_other_devices_are_torchs() -> None:
     _, includes, _, _, folders, libraries, _ = cpp_builder.get_cpp_torch_device_options("gxu")
     assert (Path(includes[0]) / "c10" / "gxu" / "GXUGuard.h").is_file()
     assert (Path(folders[0]) / f"lib{libraries[0]}.so").is_file()
+
+
+@pytest.mark.parametrize("partition", [False, True])
+def test_what_may_be_captured(partition: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs on one gxu device; for others the answer is torch's own."""
+    check = cudagraph_utils.check_multiple_devices_or_any_cpu_nodes
+    node: Any = SimpleNamespace(name="a_node", users=())
+    monkeypatch.setattr(cudagraph_utils, "is_using_cudagraph_partition", lambda: partition)
+    gxu, meta, cpu = torch.device("gxu", 0), torch.device("meta"), torch.device("cpu")
+    assert check({gxu: node}) is None
+    assert check({gxu: node, meta: node}) is None
+    with_cpu = check({gxu: node, cpu: node})
+    assert with_cpu is None if partition else "cpu device (a_node)" in str(with_cpu)
+    for devices in ((gxu, torch.device("gxu", 1)), (torch.device("xpu", 0),), (gxu, torch.device("cuda", 0))):
+        assert "multiple devices" in str(check(dict.fromkeys(devices, node)))
+    assert check({torch.device("cuda", 0): node}) is None

@@ -215,7 +215,7 @@ def test_work_that_cannot_be_captured(counted: Counted) -> None:
         return x.cpu().sin().to(x.device)
 
     @through_the_cpu.register_fake
-    def _(x: Tensor) -> Tensor:
+    def like_its_input(x: Tensor) -> Tensor:
         return torch.empty_like(x)
 
     def function(x: Tensor) -> Tensor:
