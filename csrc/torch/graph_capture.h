@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -95,17 +96,18 @@ gxuGraph_t end_capture(c10::Stream stream, GraphWork& work);
 
 // Captures one call of an operator that runs on the delegate: works out its results' shapes with PyTorch's meta
 // kernels, allocates them, and enqueues the call. Throws where that cannot be done.
-// `contiguous_results`: whatever strides the meta kernel gives them.
+// `format`: that of the results, whatever strides the meta kernel gives them. Results of one spatial dimension have it as
+// if they had two; those with another number of dimensions than it is for are contiguous.
 void capture_operator(GraphWork& work, const c10::OperatorHandle& op, torch::jit::Stack* stack,
-                      bool contiguous_results = false);
+                      std::optional<at::MemoryFormat> format = std::nullopt);
 
 // Captures a call of the operator `name`, with arguments in the types of its schema, and returns its `count` tensors,
-// which are contiguous.
+// in the memory format `format`.
 template <size_t count, typename... Arguments>
-auto capture_results(GraphWork& work, const char* name, const Arguments&... arguments) {
+auto capture_results(GraphWork& work, at::MemoryFormat format, const char* name, const Arguments&... arguments) {
   torch::jit::Stack stack;
   torch::jit::push(stack, arguments...);
-  capture_operator(work, c10::Dispatcher::singleton().findSchemaOrThrow(name, ""), &stack, true);
+  capture_operator(work, c10::Dispatcher::singleton().findSchemaOrThrow(name, ""), &stack, format);
   std::array<at::Tensor, count> results;
   for (size_t i = 0; i < count; ++i) {
     results[i] = std::move(stack[i]).toTensor();

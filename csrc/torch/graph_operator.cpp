@@ -165,7 +165,21 @@ void run_meta_kernel(const c10::OperatorHandle& op, torch::jit::Stack& stack) {
   }
 }
 
-void capture_call(GraphWork& work, const c10::OperatorHandle& op, torch::jit::Stack* stack, bool contiguous_results) {
+at::DimVector strides_in(at::MemoryFormat format, at::IntArrayRef sizes) {
+  if (format == at::MemoryFormat::ChannelsLast && sizes.size() == 3) {  // with a height of 1 that is left out
+    return {sizes[1] * sizes[2], 1, sizes[1]};
+  }
+  if (format == at::MemoryFormat::ChannelsLast && sizes.size() == 4) {
+    return at::DimVector(at::IntArrayRef(c10::get_channels_last_strides_2d(sizes)));
+  }
+  if (format == at::MemoryFormat::ChannelsLast3d && sizes.size() == 5) {
+    return at::DimVector(at::IntArrayRef(c10::get_channels_last_strides_3d(sizes)));
+  }
+  return c10::contiguous_strides(sizes);
+}
+
+void capture_call(GraphWork& work, const c10::OperatorHandle& op, torch::jit::Stack* stack,
+                  std::optional<at::MemoryFormat> format) {
   const c10::FunctionSchema& schema = op.schema();
   const auto& parameters = schema.arguments();
   const size_t begin = stack->size() - parameters.size();
@@ -219,9 +233,8 @@ void capture_call(GraphWork& work, const c10::OperatorHandle& op, torch::jit::St
         return make_view(base.storage(), meta);
       }
       const DeviceScope scope(work.device());
-      const at::DimVector contiguous = c10::contiguous_strides(meta.sizes());
-      const at::Tensor fresh = empty_strided(
-          meta.sizes(), contiguous_results ? at::IntArrayRef(contiguous) : meta.strides(), meta.scalar_type());
+      const at::DimVector strides = format ? strides_in(*format, meta.sizes()) : at::DimVector(meta.strides());
+      const at::Tensor fresh = empty_strided(meta.sizes(), strides, meta.scalar_type());
       memory.back() = alias_as_cpu(fresh);
       return fresh;
     };
@@ -237,9 +250,9 @@ void capture_call(GraphWork& work, const c10::OperatorHandle& op, torch::jit::St
 }  // namespace
 
 void capture_operator(GraphWork& work, const c10::OperatorHandle& op, torch::jit::Stack* stack,
-                      bool contiguous_results) {
+                      std::optional<at::MemoryFormat> format) {
   try {
-    capture_call(work, op, stack, contiguous_results);
+    capture_call(work, op, stack, format);
   } catch (const c10::Error& error) {
     const std::string message =
         "A graph cannot capture " + op.schema().name() + ", " + error.what_without_backtrace() + ".";

@@ -14,6 +14,7 @@
 #include "allocator_module.h"
 #include "delegate.h"
 #include "device.h"
+#include "device_guard_module.h"
 #include "factory.h"
 #include "generator.h"
 #include "gil.h"
@@ -213,11 +214,6 @@ void define_device_functions(py::module_& m) {
           ensure_initialized();
           return static_cast<int>(current_device());
         }));
-  m.def("set_device", wrap([](int64_t device) {
-          check_device_index(device);
-          set_device(static_cast<c10::DeviceIndex>(device));
-        }),
-        py::arg("device"));
   m.def("exchange_device", wrap([](int64_t device) {
           check_device_index(device);
           return static_cast<int>(exchange_device(static_cast<c10::DeviceIndex>(device)));
@@ -296,6 +292,7 @@ PYBIND11_MODULE(_C, m) {
                          [](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); });
   PyModule_AddFunctions(m.ptr(), gxu::fast_methods);
   gxu::define_device_functions(m);
+  gxu::define_device_guard(m);
   gxu::define_stream_functions(m);
   gxu::define_memory_functions(m);
   gxu::define_allocator_functions(m);
