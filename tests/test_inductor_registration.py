@@ -181,6 +181,21 @@ assert torch._dynamo.device_interface.get_interface_for_device("gxu").__name__ =
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("first", ["torch._inductor.scheduler", "torch._inductor.codegen.triton"])
+def test_any_part_of_inductor_may_be_imported_first(first: str, run_python) -> None:  # type: ignore[no-untyped-def]
+    code = f"""
+import {first}
+from torch._inductor import compile_fx, utils
+from torch._inductor.codegen import common
+from torch._inductor.fx_passes import freezing_patterns
+assert common.get_custom_backend_pass_for_device("gxu") is not None
+assert "gxu" in utils.GPU_TYPES and "gxu" not in freezing_patterns.GPU_TYPES
+"""
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "could not register itself" not in done.stderr
+
+
 def test_wrappers_delegate_subgraphs() -> None:
     assert issubclass(GXUPythonWrapperCodegen, PythonWrapperCodegen)
     with pytest.raises(AssertionError):

@@ -47,6 +47,12 @@ def _register_autotuning() -> None:
         compat.extend_gpu_types()
 
 
+def _keep_freezing_patterns() -> None:
+    from gxu.inductor import compat
+
+    compat.keep_freezing_patterns()
+
+
 def _accept_flex_attention() -> None:
     from gxu.inductor import compat
 
@@ -65,6 +71,7 @@ _TRIGGERS: dict[str, Callable[[], None]] = {
     "torch._dynamo.trace_rules": _register_trace_rules,
     "torch._inductor.runtime.benchmarking": _register_benchmarker,
     "torch._inductor.autotune_process": _register_autotuning,
+    "torch._inductor.fx_passes.freezing_patterns": _keep_freezing_patterns,
     "torch._inductor.compile_fx": _register_inductor,
     "torch.nn.attention.flex_attention": _accept_flex_attention,
 }

@@ -72,17 +72,24 @@ def extend_gpu_types() -> None:
     """`torch._inductor.utils.GPU_TYPES` decides who gets device guards and alignment assumptions (pytorch#189135).
 
     Appending in place is a seam rather than a patch. `get_gpu_type()` picks one available member and asserts that there
-    is no other: it is asked first, and its cached answer, the one for the machine without gxu, stays. The freezing
-    passes trace their patterns on the first available member, so they keep the list as it was.
+    is no other: it is asked first, and its cached answer, the one for the machine without gxu, stays.
+
+    This may run in the middle of an import of Inductor, so it imports nothing of Inductor but `utils`.
     """
     from torch._inductor import utils
-    from torch._inductor.fx_passes import freezing_patterns
 
     if DEVICE_TYPE in utils.GPU_TYPES:
         return
     utils.get_gpu_type()
-    freezing_patterns.GPU_TYPES = list(utils.GPU_TYPES)
     utils.GPU_TYPES.append(DEVICE_TYPE)
+
+
+def keep_freezing_patterns() -> None:
+    """The freezing passes trace their patterns on the first available member of `GPU_TYPES`, so they keep the list as
+    it is without gxu."""
+    from torch._inductor.fx_passes import freezing_patterns
+
+    freezing_patterns.GPU_TYPES = [kind for kind in freezing_patterns.GPU_TYPES if kind != DEVICE_TYPE]
 
 
 def patch_reduction_split_factor() -> None:
