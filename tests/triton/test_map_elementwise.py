@@ -95,3 +95,49 @@ def test_nested_branches_in_a_loop():
 def test_loops_are_refused():
     with pytest.raises(UnsupportedError, match=r"scf.for inside map_elementwise.*use operations on whole tiles"):
         run("summed")
+
+
+@triton.jit
+def of_two(a0, a1, b0, b1):
+    if b0 > b1:
+        return a0 + a1, a0 - a1, b0, b1
+    return a0, a1, b1, b0
+
+
+@triton.jit
+def of_four(a0, a1, a2, a3):
+    return a3, a2, a1, a0 if a0 > 0 else 0
+
+
+@triton.jit
+def packed(x, y, out, out2, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PACK: tl.constexpr):
+    i = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    if PACK == 2:
+        first, second = tl.map_elementwise(of_two, tl.load(x + i), tl.load(y + i), pack=2)
+        tl.store(out2 + i, second)
+    else:
+        first = tl.map_elementwise(of_four, tl.load(x + i), pack=4)[0]
+    tl.store(out + i, first)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(4, 32), (32, 2), (4, 1), (1, 4)])
+def test_several_elements_in_one_call(rows: int, columns: int) -> None:
+    x, y = (torch.randint(-99, 99, (rows, columns), dtype=torch.int32) for _ in range(2))
+    shape = {"ROWS": rows, "COLUMNS": columns}
+    *_, out, out2 = launch(packed, (1,), x, y, torch.zeros_like(x), torch.zeros_like(x), PACK=2, **shape)
+    (a0, a1), (b0, b1) = (v.reshape(-1, 2).T for v in (x, y))
+    taken = b0 > b1
+    first = torch.stack((torch.where(taken, a0 + a1, a0), torch.where(taken, a0 - a1, a1)), 1)
+    second = torch.stack((torch.where(taken, b0, b1), torch.where(taken, b1, b0)), 1)
+    assert_same(out, first.reshape(rows, columns))
+    assert_same(out2, second.reshape(rows, columns))
+    *_, out, _ = launch(packed, (1,), x, y, torch.zeros_like(x), torch.zeros_like(x), PACK=4, **shape)
+    reversed_ = x.reshape(-1, 4).flip(1)
+    reversed_[:, 3].clamp_(min=0)
+    assert_same(out, reversed_.reshape(rows, columns))
+
+
+def test_more_elements_in_one_call_than_there_are() -> None:
+    x = torch.zeros(2, 1, dtype=torch.int32)
+    with pytest.raises(UnsupportedError, match="map_elementwise of 4 elements at once, over a tile of 2"):
+        launch(packed, (1,), x, x, x.clone(), x.clone(), ROWS=2, COLUMNS=1, PACK=4)

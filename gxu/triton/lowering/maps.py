@@ -43,22 +43,50 @@ class _Expander:
         self.block.ops = self.ops
 
     def _map(self, op: Op) -> None:
-        if op.attrs.get("pack", 1) != 1:
-            raise UnsupportedError.at("map_elementwise of several elements at once", op.location, "use pack=1")
-        self.shape = op.result.type.shape
+        pack = op.attrs.get("pack", 1)
+        whole, numel = op.results[0].type.shape, op.results[0].type.numel
+        if pack & (pack - 1) or numel % pack:
+            what = f"map_elementwise of {pack} elements at once, over a tile of {numel}"
+            raise UnsupportedError.at(what, op.location, "use a power of two that the tile has room for")
+        self.shape = whole if pack == 1 else (numel // pack,)
         self.meeting = meeting_points(op.regions[0].blocks)
         self.targets = {block.label: block for block in self.meeting}
         entry = op.body
-        values = dict(zip(entry.args, op.operands, strict=True))
         for operand in op.operands:
             operand.uses.remove(op)
         for inner in (inner for block in self.meeting for inner in walk(block)):
             for operand in inner.operands:
                 operand.uses = [use for use in operand.uses if use is not inner]
-        for result, value in zip(op.results, self._follow(entry, values, None, False), strict=True):
+        arguments = [part for operand in op.operands for part in self._unpacked(operand, pack, op)]
+        values = self._follow(entry, dict(zip(entry.args, arguments, strict=True)), None, False)
+        for number, result in enumerate(op.results):
+            value = self._packed(values[number * pack : (number + 1) * pack], whole, op)
             for use in result.uses:
                 use.operands = [value if v is result else v for v in use.operands]
                 value.uses.append(use)
+
+    def _unpacked(self, tile: Value, pack: int, op: Op) -> list[Value]:
+        """The tiles of every ``pack``-th element in row-major order, from the first, from the second, and so on."""
+        if pack == 1:
+            return [tile]
+        (count,) = self.shape
+        pairs = self._emit("tt.reshape", [tile], {}, op, tile, (count * pack // 2, 2))
+        even, odd = (Value(tile.type.with_shape((count * pack // 2,)), f"{pairs.name}_{n}", index=n) for n in (0, 1))
+        split = Op("tt.split", [pairs], [even, odd], {}, [], op.location, self.block)
+        even.op = odd.op = split
+        pairs.uses.append(split)
+        self.ops.append(split)
+        halves = [self._unpacked(half, pack // 2, op) for half in (even, odd)]
+        return [part for both in zip(*halves, strict=True) for part in both]
+
+    def _packed(self, tiles: list[Value], shape: tuple[int, ...], op: Op) -> Value:
+        """The tile of ``shape`` whose elements ``_unpacked`` tells apart as ``tiles``."""
+        if len(tiles) == 1:
+            return tiles[0]
+        count = tiles[0].type.numel * len(tiles)
+        even, odd = (self._packed(tiles[start::2], (count // 2,), op) for start in (0, 1))
+        pairs = self._emit("tt.join", [even, odd], {}, op, even, (count // 2, 2))
+        return self._emit("tt.reshape", [pairs], {}, op, pairs, shape)
 
     def _follow(self, block: Block, values: Values, stop: Block | None, chosen: bool) -> list[Value]:
         """Writes ``block`` and what follows, up to ``stop``. ``chosen``: a branch decides which elements need it."""
@@ -124,9 +152,17 @@ class _Expander:
     def _tile(self, value: Value, op: Op) -> Value:
         return value if value.type.is_tile else self._emit("tt.splat", [value], {}, op, value)
 
-    def _emit(self, name: str, operands: list[Value], attrs: dict[str, object], source: Op, like: Value) -> Value:
-        """A new operation on tiles of the map's shape, with a result of the elements of ``like``."""
-        result = Value(like.type.with_shape(self.shape), f"{like.name}_{len(self.ops)}")
+    def _emit(
+        self,
+        name: str,
+        operands: list[Value],
+        attrs: dict[str, object],
+        source: Op,
+        like: Value,
+        shape: tuple[int, ...] | None = None,
+    ) -> Value:
+        """A new operation with a result of the elements of ``like``, and of the map's shape unless another is given."""
+        result = Value(like.type.with_shape(shape or self.shape), f"{like.name}_{len(self.ops)}")
         op = Op(name, operands, [result], dict(attrs), [], source.location, self.block)
         result.op = op
         for operand in operands:
