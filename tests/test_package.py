@@ -80,6 +80,7 @@ def test_wheel_builds_from_a_copy_and_works(tmp_path: Path, run_python: RunPytho
         "gxu/include/torch/csrc/inductor/cpp_wrapper/gxu.h",
         "gxu/include/torch/csrc/inductor/aoti_torch/generated/c_shim_gxu.h",
         "gxu/lib/libgxu_runtime_host.so",
+        "gxu/lib/libgxu_runtime_cuda.so",
         "gxu/lib/libgxu_torch.so",
         "gxu/share/cmake/Gxu/GxuConfig.cmake",
         "gxu/share/sentences.txt",

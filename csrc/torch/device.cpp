@@ -65,8 +65,12 @@ Delegate parse_delegate(const gxuDeviceProperties& properties) {
   if (name.empty()) {
     return Delegate::kNone;
   }
+  // PyTorch's cuda kernels do not run on aliases yet: docs/architecture.md.
+  if (name == "cuda") {
+    return Delegate::kNone;
+  }
   TORCH_CHECK(name == "cpu", "The device '", properties.name, "' names the delegate '", name,
-              "', which this build of torch-gxu does not support: expected 'cpu' or none.");
+              "', which this build of torch-gxu does not support: expected 'cpu', 'cuda' or none.");
   TORCH_CHECK(properties.host_accessible == 1, "The device '", properties.name,
               "' names the delegate 'cpu', but its memory is not accessible from the host.");
   return Delegate::kCpu;

@@ -28,10 +28,22 @@ constexpr size_t kInlineParameters = 48;
 // One 8-byte slot a parameter; the value lies in its first bytes.
 using Slots = c10::SmallVector<uint64_t, kInlineParameters>;
 
+// Memory of the host that kernels reach: all of it, or what this runtime has pinned.
+bool is_reachable_host_memory(const at::Tensor& tensor) {
+  if (!tensor.device().is_cpu()) {
+    return false;
+  }
+  if (device_properties(current_device()).host_accessible == 1) {
+    return true;
+  }
+  gxuPointerAttributes attributes;
+  GXU_CALL(gxuPointerGetAttributes, &attributes, tensor.unsafeGetTensorImpl()->data());
+  return attributes.type == gxuMemoryTypeHost;
+}
+
 bool pointer_from_tensor(const at::Tensor& tensor, size_t index, uint64_t& slot) {
   const c10::Device device = tensor.device();
-  const bool reachable =
-      device.type() == kGxu || (device.is_cpu() && device_properties(current_device()).host_accessible == 1);
+  const bool reachable = device.type() == kGxu || is_reachable_host_memory(tensor);
   if (!reachable) {
     PyErr_Format(
         PyExc_ValueError,

@@ -16,6 +16,7 @@
 #include "device.h"
 #include "device_guard_module.h"
 #include "factory.h"
+#include "function_module.h"
 #include "generator.h"
 #include "gil.h"
 #include "graph_outputs_module.h"
@@ -297,6 +298,7 @@ PYBIND11_MODULE(_C, m) {
   gxu::define_memory_functions(m);
   gxu::define_allocator_functions(m);
   gxu::define_graph_outputs(m);
+  gxu::define_function_attributes(m);
   gxu::define_kernel_functions(m);
   m.def("default_generator", gxu::wrap(&gxu::default_generator_object), py::arg("device"),
         "The torch.Generator that operators use on the device where none is given.");

@@ -19,6 +19,7 @@ from torch._inductor.runtime.triton_heuristics import (
 from torch.utils._ordered_set import OrderedSet
 
 from gxu.inductor import block_sizes
+from gxu.triton.driver import current_target
 
 
 def _launch_hooks() -> list[Any]:
@@ -57,17 +58,19 @@ def build_launcher(result: Any, launcher: Any) -> Any | None:
     passed = [(code, arg) for code, arg in zip(signature, call_args, strict=True) if code != "-"]
     statements, grid = _grid(result)
     arguments = "".join(f"{arg}, " for _, arg in passed)
+    # Of a vendor's backend: parameters behind the kernel's own, the threads of a program, its shared memory.
+    codes, values, *sizes = getattr(binary.run, "direct", ("", ""))
     body = [
         "if enter_hooks or exit_hooks:",
         f"    return with_hooks({''.join(f'{arg}, ' for arg in def_args)}stream=stream)",
         *statements,
-        f"launch(function, {grid}, stream, signature, ({arguments}))",
+        f"launch({', '.join(['function', grid, 'stream', 'signature', f'({arguments}{values})', *map(str, sizes)])})",
     ]
     enter_hooks, exit_hooks = (*_launch_hooks(), [], [])[:2]
     scope = {
         "launch": _C.launch,
         "function": binary.function,
-        "signature": "".join(code for code, _ in passed),
+        "signature": "".join(code for code, _ in passed) + codes,
         "enter_hooks": enter_hooks,
         "exit_hooks": exit_hooks,
         "with_hooks": launcher,
@@ -101,15 +104,35 @@ class GXUCoordescTuner(CoordescTuner):
         return largest if hint is None else min(largest, hint)
 
 
-class GXUCachingAutotuner(CachingAutotuner):
-    """The autotuner of every kernel that Inductor generates for gxu: its steady-state launcher and what it tunes."""
+class DeviceCachingAutotuner(CachingAutotuner):
+    """torch's autotuner for the Triton target that the device's runtime names, with gxu's steady-state launcher."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.coordesc_tuner: CoordescTuner = GXUCoordescTuner.of(self.coordesc_tuner)
+    def _create_compile_meta(self, cfg: Any) -> dict[str, Any]:
+        meta: dict[str, Any] = super()._create_compile_meta(cfg)
+        # torch takes the device's type and compute capability for the target's.
+        target = current_target()
+        return {**meta, "device_type": target.backend, "cc": target.arch}
+
+    def _create_compile_options(self, cfg: Any, compile_meta: dict[str, Any]) -> dict[str, Any]:
+        options: dict[str, Any] = super()._create_compile_options(cfg, compile_meta)
+        if compile_meta["device_type"] == "cuda":
+            # What torch asks of NVIDIA's backend for its own cuda device.
+            for name in ("launch_cooperative_grid", "launch_pdl"):
+                options[name] = compile_meta.get(name, False)
+            if compile_meta.get("disable_ftz", False):
+                options["enable_reflect_ftz"] = False
+        return options
 
     def _build_fast_launcher(self, launcher: Any) -> Any | None:
         for result in self.compile_results:
             if result.config is launcher.config:
                 return build_launcher(result, launcher)
         return None
+
+
+class GXUCachingAutotuner(DeviceCachingAutotuner):
+    """The autotuner of the kernels whose blocks follow the device's grid rule: also where it tunes them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.coordesc_tuner: CoordescTuner = GXUCoordescTuner.of(self.coordesc_tuner)

@@ -8,6 +8,7 @@ redefined here is torch's. Compile workers import this module too: it must not t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,8 @@ from torch._inductor.runtime.triton_heuristics import HeuristicType
 from triton import Config
 
 from gxu.inductor import block_sizes
-from gxu.inductor.autotuner import GXUCachingAutotuner
+from gxu.inductor.autotuner import DeviceCachingAutotuner, GXUCachingAutotuner
+from gxu.triton.driver import current_target
 
 Decorator = Callable[[Any], Any]
 
@@ -30,8 +32,33 @@ NUMELS_KEY = "gxu_numels"
 CONTIGUOUS_KEY = "gxu_contiguous_reduction"
 
 
+#: torch's functions that are not redefined here and whose results decorate kernels.
+_DECORATORS = ("cooperative_reduction", "fixed_config", "template", "user_autotune")
+
+
+def _on_device(decorator: Decorator) -> Decorator:
+    """A decorator of torch's whose kernels are compiled for this device's target."""
+
+    def decorate(fn: Any) -> Any:
+        autotuner = decorator(fn)
+        # torch makes its own class; what the device's adds are methods alone.
+        if type(autotuner) is upstream.CachingAutotuner:
+            autotuner.__class__ = DeviceCachingAutotuner
+        return autotuner
+
+    return decorate
+
+
 def __getattr__(name: str) -> Any:
-    return getattr(upstream, name)
+    found = getattr(upstream, name)
+    if name not in _DECORATORS or current_target().backend == "gxu":
+        return found
+
+    @functools.wraps(found)
+    def on_device(*args: Any, **kwargs: Any) -> Any:
+        return _on_device(found(*args, **kwargs))
+
+    return on_device
 
 
 def _limits(inductor_meta: Mapping[str, Any]) -> block_sizes.DeviceLimits | None:
@@ -89,9 +116,10 @@ def pointwise(
     inductor_meta = {} if inductor_meta is None else inductor_meta
     limits = _limits(inductor_meta)
     if limits is None or return_configs or "combo_grid_meta" in inductor_meta:
-        return upstream.pointwise(
+        stock = upstream.pointwise(
             size_hints, triton_meta, tile_hint, filename, min_elem_per_thread, inductor_meta, return_configs
         )
+        return stock if return_configs else _on_device(stock)
     blocks = block_sizes.pointwise(_numels(size_hints, inductor_meta), limits)
     return _autotune(blocks, limits, size_hints, HeuristicType.POINTWISE, triton_meta, inductor_meta, filename)
 
@@ -109,7 +137,8 @@ def reduction(
     inductor_meta = {} if inductor_meta is None else inductor_meta
     limits = _limits(inductor_meta)
     if limits is None or return_configs or "combo_grid_meta" in inductor_meta:
-        return upstream.reduction(size_hints, reduction_hint, triton_meta, filename, inductor_meta, return_configs)
+        stock = upstream.reduction(size_hints, reduction_hint, triton_meta, filename, inductor_meta, return_configs)
+        return stock if return_configs else _on_device(stock)
     inductor_meta["reduction_hint"] = reduction_hint
     contiguous = inductor_meta.get(CONTIGUOUS_KEY, reduction_hint == ReductionHint.INNER)
     blocks = block_sizes.reduction(_numels(size_hints, inductor_meta), limits, contiguous)
@@ -129,9 +158,10 @@ def persistent_reduction(
     inductor_meta = {} if inductor_meta is None else inductor_meta
     limits = _limits(inductor_meta)
     if limits is None or return_configs or "combo_grid_meta" in inductor_meta or inductor_meta.get("RSPLIT_SIZE"):
-        return upstream.persistent_reduction(
+        stock = upstream.persistent_reduction(
             size_hints, reduction_hint, triton_meta, filename, inductor_meta, return_configs
         )
+        return stock if return_configs else _on_device(stock)
     inductor_meta["reduction_hint"] = reduction_hint
     blocks = block_sizes.persistent_reduction(_numels(size_hints, inductor_meta), limits)
     if inductor_meta.get("no_x_dim"):
@@ -153,7 +183,7 @@ def split_scan(
     inductor_meta = {} if inductor_meta is None else inductor_meta
     limits = _limits(inductor_meta)
     if limits is None:
-        return upstream.split_scan(size_hints, reduction_hint, triton_meta, filename, inductor_meta)
+        return _on_device(upstream.split_scan(size_hints, reduction_hint, triton_meta, filename, inductor_meta))
     if inductor_meta.get("no_x_dim"):
         size_hints["x"] = 1
     blocks = block_sizes.split_scan(_numels(size_hints, inductor_meta), limits, inductor_meta["min_split_scan_rblock"])
@@ -167,7 +197,7 @@ def foreach(
     inductor_meta = {} if inductor_meta is None else inductor_meta
     limits = _limits(inductor_meta)
     if limits is None:
-        return upstream.foreach(triton_meta, filename, inductor_meta)
+        return _on_device(upstream.foreach(triton_meta, filename, inductor_meta))
     return upstream.cached_autotune(
         None,
         [Config({}, num_warps=limits.preferred_num_warps or 1, num_stages=1)],

@@ -90,6 +90,10 @@ def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
         from . import cpu
 
         return cpu.make_launcher(src, metadata)
+    if metadata.target.backend != "gxu":
+        from . import vendor
+
+        return vendor.make_launcher(src, metadata)
     from gxu import _C
 
     types = list(src.signature.values())
@@ -142,6 +146,10 @@ class GXUUtils:
 
     def load_binary(self, name: str, kernel: bytes, shared: int, device: int) -> tuple[int, int, int, int, int]:
         """(module, function, registers, spills, largest block) of a kernel image; the handles are the runtime's."""
+        if current_target().backend != "gxu":
+            from . import vendor
+
+            return vendor.load_binary(name, kernel, shared, device)
         from gxu import _C
 
         check(kernel, name)
