@@ -85,6 +85,48 @@ def _is_on_gxu(module: torch.nn.Module) -> Iterator[bool]:
         yield tensor.device.type == "gxu"
 
 
+def patch_linear_cross_entropy() -> None:
+    """What `linear_cross_entropy` accumulates in, and how it cuts its batch, comes from a table of device types: the
+    CPU and CUDA. Others get fp16 and bf16 sums, and there is no hook to add one. gxu takes the CPU's rows."""
+    module: Any = importlib.import_module("torch.nn.modules.linear_cross_entropy_options")
+    options: Any = module.LinearCrossEntropyOptions
+    original: Any = options._resolve_auto_acc_dtype
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def _resolve_auto_acc_dtype(dtype: torch.dtype, device: torch.device | None) -> torch.dtype | None:
+        is_gxu = device is not None and device.type == "gxu"
+        resolved: torch.dtype | None = original(dtype, torch.device("cpu") if is_gxu else device)
+        return resolved
+
+    _resolve_auto_acc_dtype._gxu = True  # type: ignore[attr-defined]
+    options._resolve_auto_acc_dtype = staticmethod(_resolve_auto_acc_dtype)
+    defaults: dict[tuple[str, torch.dtype], Any] = module._AUTO_DEFAULTS
+    defaults.update({("gxu", dtype): row for (device, dtype), row in tuple(defaults.items()) if device == "cpu"})
+
+
+def patch_memory_snapshot() -> None:
+    """`torch.accelerator.memory._snapshot` takes every accelerator that is not XPU for CUDA."""
+    module: Any = importlib.import_module("torch.accelerator.memory")
+    original: Any = module._snapshot
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def _snapshot(device: Any = None, augment_with_fx_traces: bool = False) -> dict[str, Any]:
+        accelerator = torch.accelerator.current_accelerator()
+        owner: Any = torch.get_device_module("gxu").memory if accelerator and accelerator.type == "gxu" else None
+        function = original if owner is None else owner._snapshot
+        snapshot: dict[str, Any] = function(device, augment_with_fx_traces=augment_with_fx_traces)
+        return snapshot
+
+    _snapshot._gxu = True  # type: ignore[attr-defined]
+    module._snapshot = _snapshot
+
+
 def apply() -> None:
     patch_dlpack()
     patch_data_parallel()
+    patch_linear_cross_entropy()
+    patch_memory_snapshot()

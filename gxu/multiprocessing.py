@@ -14,6 +14,7 @@ import torch
 from torch.multiprocessing import reductions
 
 from gxu import _C
+from gxu.streams import Event
 
 _Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -42,10 +43,15 @@ def _rebuild_empty_storage(device_index: int) -> torch.UntypedStorage:
     return torch.UntypedStorage(0, device=torch.device("gxu", device_index))
 
 
+def _reduce_event(event: Event) -> _Reduced:
+    return Event.from_ipc_handle, (event.device, event.ipc_handle())
+
+
 def _cache_key(handle: bytes) -> tuple[str, bytes]:
     return ("gxu", handle)
 
 
 def register() -> None:
-    """Teaches the pickler of torch.multiprocessing to send gxu storages; tensors consist of them."""
+    """Teaches the pickler of torch.multiprocessing to send gxu storages, of which tensors consist, and events."""
+    ForkingPickler.register(Event, _reduce_event)
     ForkingPickler.register(torch.UntypedStorage, _reduce_storage)

@@ -15,7 +15,8 @@ class Stream(torch.Stream):
 
     Args:
         device: the device; the current one where None.
-        priority: negative for a high-priority stream.
+        priority: negative for work that goes first: work that nobody waits for starts only while none of a stream of
+            higher priority runs. Clamped to `priority_range()`.
     """
 
     def __new__(cls, device: DeviceLike = None, priority: int = 0, **kwargs: Any) -> Stream:
@@ -27,6 +28,26 @@ class Stream(torch.Stream):
     def gxu_stream(self) -> int:
         """The runtime's handle (gxuStream_t); 0 is the default stream."""
         return self.stream_id
+
+    def wait_event(self, event: torch.Event) -> None:
+        """Later work of the stream waits for what `event` stands for."""
+        event.wait(self)
+
+    def record_event(self, event: torch.Event | None = None) -> torch.Event:
+        """Records `event`, or a new one, on the stream, and returns it."""
+        event = Event() if event is None else event
+        event.record(self)
+        return event
+
+    @property
+    def priority(self) -> int:
+        """The priority that the stream was made with; 0 for streams that somebody else made."""
+        return _C.stream_priority(self.stream_id, self.device_index)
+
+    @staticmethod
+    def priority_range() -> tuple[int, int]:
+        """The least and the greatest priority of the current device; the greatest is numerically the lowest."""
+        return _C.stream_priority_range()
 
     def __repr__(self) -> str:
         return f"torch.gxu.Stream(device={self.device}, gxu_stream={self.gxu_stream:#x})"
@@ -49,13 +70,62 @@ class Event(torch.Event):
     Args:
         enable_timing: lets `elapsed_time` measure.
         blocking: lets `synchronize` sleep instead of spinning; the waiting thread never spins on gxu.
-        interprocess: not supported yet.
+        interprocess: lets other processes wait for the event, by its `ipc_handle()` or through a queue of
+            torch.multiprocessing. It takes no time. Streams wait for such an event by `Event.wait` or
+            `torch.gxu.Stream.wait_event`; a generic torch.Stream sees what this process recorded, and no more.
     """
 
+    _shared: _C.SharedEvent | None
+
     def __new__(cls, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> Event:
-        if interprocess:
-            raise NotImplementedError("gxu events cannot be shared between processes yet: leave interprocess=False")
-        return super().__new__(cls, device=torch.device("gxu"), enable_timing=enable_timing, blocking=blocking)
+        if interprocess and enable_timing:
+            raise ValueError("an event that processes share takes no time: leave enable_timing=False")
+        event = super().__new__(cls, device=torch.device("gxu"), enable_timing=enable_timing, blocking=blocking)
+        event._shared = _C.SharedEvent() if interprocess else None
+        return event
+
+    @classmethod
+    def from_ipc_handle(cls, device: DeviceLike, handle: bytes) -> Event:
+        """The event of another process behind what its `ipc_handle()` gave. That process keeps its event until then.
+
+        RuntimeError where it has ended, or the bytes are no handle.
+        """
+        get_device_index(device)
+        event = cls()
+        event._shared = _C.SharedEvent.open(handle)
+        return event
+
+    def ipc_handle(self) -> bytes:
+        """What another process opens the event with."""
+        if self._shared is None:
+            raise RuntimeError("only an event made with interprocess=True has a handle for other processes")
+        return self._shared.handle()
+
+    def record(self, stream: torch.Stream | None = None) -> None:
+        """The event stands for the work of `stream` (the current one) so far. One process at a time records."""
+        if self._shared is not None:
+            stream = current_stream() if stream is None else stream
+            self._shared.record(stream.stream_id, stream.device_index)
+        super().record(stream)
+
+    def wait(self, stream: torch.Stream | None = None) -> None:
+        """Later work of `stream` (the current one) waits for the event."""
+        if self._shared is None:
+            super().wait(stream)
+        else:
+            stream = current_stream() if stream is None else stream
+            self._shared.wait(stream.stream_id, stream.device_index)
+
+    def query(self) -> bool:
+        """Whether all that the event stands for is done."""
+        return super().query() if self._shared is None else self._shared.query()
+
+    def synchronize(self) -> None:
+        """Waits until all that the event stands for is done."""
+        if self._shared is None:
+            super().synchronize()
+        else:
+            self._shared.synchronize()
 
     def elapsed_time(self, end_event: torch.Event) -> float:
         """Milliseconds from this event to `end_event`; both were recorded and created with enable_timing."""

@@ -67,6 +67,17 @@ def fill(kept: dict[str, Any], value: float) -> None:
     kept["x"].fill_(value)
 
 
+def fill_after(kept: dict[str, Any], x: torch.Tensor, ready: torch.gxu.Event, filled: torch.gxu.Event) -> bool:
+    """Queues filling `x` with sevens between two events; whether it is done when the call returns."""
+    kept["source"], kept["x"] = torch.full((len(x),), 7.0).pin_memory(), x
+    stream = torch.gxu.Stream()
+    stream.wait_event(ready)
+    with torch.gxu.stream(stream):
+        x.copy_(kept["source"], non_blocking=True)
+    filled.record(stream)
+    return filled.query()
+
+
 def count_mappings() -> int:
     return Path("/proc/self/maps").read_text().count("memfd:gxu (deleted)")
 

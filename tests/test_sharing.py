@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
+from blocked_stream import blocked
 from process_helpers import RunPython
 from sharing_peer import (
     TIMEOUT,
@@ -21,6 +22,7 @@ from sharing_peer import (
     double_all,
     drop,
     fill,
+    fill_after,
     is_kept,
     keep,
     make,
@@ -50,6 +52,21 @@ def test_values_and_geometry_arrive(peer: Peer, dtype: torch.dtype) -> None:
         *geometry, values = peer(describe, tensor)
         assert geometry == ["gxu", dtype, tuple(tensor.shape), tensor.stride(), tensor.storage_offset()]
         assert torch.equal(values, tensor.cpu())
+
+
+def test_a_stream_waits_for_an_event_of_another_process(peer: Peer) -> None:
+    """The other process fills the tensor behind a wait for this one's event, and this one reads it behind its."""
+    x = torch.zeros(1000, device="gxu")
+    ready, filled = torch.gxu.Event(interprocess=True), torch.gxu.Event(interprocess=True)
+    stream = torch.gxu.Stream()
+    with blocked(stream) as go_on:
+        ready.record(stream)
+        assert peer(fill_after, x, ready, filled) is False, "nothing is filled yet"
+        stream.wait_event(filled)
+        assert not filled.query() and x.sum().item() == 0
+        go_on.set()
+        stream.synchronize()
+        assert filled.query() and x.eq(7).all()
 
 
 @pytest.mark.parametrize("size", [3, 5_000_000])

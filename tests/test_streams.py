@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
 import torch
-from blocked_stream import blocked
+from blocked_stream import blocked, enqueued
 from process_helpers import RunPython
 
 
@@ -42,6 +44,49 @@ def test_streams_are_different_until_the_pool_is_used_up() -> None:
     assert len(streams) == 32
     assert torch.gxu.Stream().stream_id in streams
     assert torch.gxu.Stream(priority=-1).stream_id not in streams
+
+
+def test_priorities() -> None:
+    least, greatest = torch.gxu.Stream.priority_range()
+    assert (least, greatest) == (0, -2)
+    for asked, given in ((0, 0), (3, 0), (-1, -1), (-2, -2), (-50, -2)):
+        assert torch.gxu.Stream(priority=asked).priority == given
+    assert torch.gxu.default_stream().priority == 0
+    assert torch.Stream("gxu", priority=-1).stream_id not in {torch.gxu.Stream().stream_id for _ in range(32)}
+
+
+def test_streams_overlap() -> None:
+    """Each stream's work waits for the other's, which one thread could not do."""
+    streams = [torch.gxu.Stream(), torch.gxu.Stream()]
+    meeting = threading.Barrier(2)
+    met = []
+
+    def meet() -> None:
+        meeting.wait(20)
+        met.append(True)
+
+    with enqueued(streams[0], meet), enqueued(streams[1], meet):
+        pass
+    assert met == [True, True]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_only_a_wait_orders_two_streams(waits: bool) -> None:
+    """What one stream writes is what the other reads if it waits; without the wait, the reader is first."""
+    writer, reader = torch.gxu.Stream(), torch.gxu.Stream()
+    shared = torch.zeros(1000, device="gxu")
+    new, seen = torch.full((1000,), 7.0).pin_memory(), torch.full((1000,), -1.0).pin_memory()
+    with blocked(writer) as go_on:
+        with torch.gxu.stream(writer):
+            shared.copy_(new, non_blocking=True)
+            written = writer.record_event()
+        if waits:
+            reader.wait_event(written)
+            threading.Timer(0.05, go_on.set).start()
+        with torch.gxu.stream(reader):
+            seen.copy_(shared, non_blocking=True)
+        reader.synchronize()
+        assert seen.unique().tolist() == [7.0 if waits else 0.0]
 
 
 def test_set_stream_is_per_thread() -> None:
@@ -198,9 +243,61 @@ def test_generic_event() -> None:
     assert start.elapsed_time(end) >= 0
 
 
-def test_interprocess_events_are_refused() -> None:
-    with pytest.raises(NotImplementedError, match="interprocess=False"):
-        torch.gxu.Event(interprocess=True)
+def test_interprocess_events_in_one_process() -> None:
+    with pytest.raises(ValueError, match="enable_timing=False"):
+        torch.gxu.Event(enable_timing=True, interprocess=True)
+    with pytest.raises(RuntimeError, match="interprocess=True"):
+        torch.gxu.Event().ipc_handle()
+    with pytest.raises(RuntimeError, match="not the handle of an event"):
+        torch.gxu.Event.from_ipc_handle("gxu", b"nothing")
+    event = torch.gxu.Event(interprocess=True)
+    other = torch.gxu.Event.from_ipc_handle("gxu", event.ipc_handle())
+    assert event.query() and other.query()
+    first, second = torch.gxu.Stream(), torch.gxu.Stream()
+    with blocked(first) as go_on:
+        event.record(first)
+        assert not event.query() and not other.query()
+        second.wait_event(other)
+        behind = second.record_event()
+        assert not behind.query()
+        go_on.set()
+        other.synchronize()
+        behind.synchronize()
+    assert event.query() and other.query()
+
+
+def test_an_interprocess_event_whose_process_has_ended() -> None:
+    code = """
+import sys, torch, ctypes, os
+event = torch.gxu.Event(interprocess=True)
+stream = torch.gxu.Stream()
+wait = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: __import__("time").sleep(60))
+ctypes.CDLL(torch.gxu._C.runtime_path()).gxuLaunchHostFunc(ctypes.c_void_p(stream.stream_id), wait, None)
+event.record(stream)
+print(event.ipc_handle().hex(), flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
+    event = torch.gxu.Event.from_ipc_handle("gxu", bytes.fromhex(process.stdout.readline()))
+    assert not event.query()
+    stream = torch.gxu.Stream()
+    stream.wait_event(event)
+    process.stdin.close()
+    process.wait(20)
+    with pytest.raises(RuntimeError, match="the process that recorded it has ended"):
+        event.synchronize()
+    with pytest.raises(RuntimeError, match="the process that recorded it has ended"):
+        stream.synchronize()
+    with pytest.raises(RuntimeError, match="cannot be opened: the process has ended"):
+        torch.gxu.Event.from_ipc_handle("gxu", gone_handle(process.pid))
+
+
+def gone_handle(process: int) -> bytes:
+    handle = bytearray(torch.gxu.Event(interprocess=True).ipc_handle())
+    handle[16:20] = process.to_bytes(4, "little")
+    return bytes(handle)
 
 
 def test_streams_of_two_devices(run_python: RunPython) -> None:

@@ -294,6 +294,28 @@ def test_accelerator_memory() -> None:
     torch.accelerator.empty_host_cache()
 
 
+def test_accelerator_snapshot() -> None:
+    x = torch.empty(1 << 20, dtype=torch.uint8, device="gxu")
+    snapshot = torch.accelerator.memory._snapshot()
+    blocks = [block for segment in snapshot["segments"] for block in segment["blocks"]]
+    assert x.data_ptr() in [block["address"] for block in blocks]
+    assert snapshot.keys() == torch.gxu.memory._snapshot().keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_chunked_cross_entropy_accumulates_as_on_the_cpu(dtype: torch.dtype) -> None:
+    """Sums in the inputs' dtype would differ in most elements."""
+    options = nn.LinearCrossEntropyOptions(batch_chunk_size=3)
+    inputs = torch.randn(11, 64, dtype=dtype), torch.randn(40, 64, dtype=dtype)
+    target = torch.randint(0, 40, (11,))
+    results = {}
+    for device in ("cpu", "gxu"):
+        x, weight = (tensor.to(device).requires_grad_() for tensor in inputs)
+        loss = F.linear_cross_entropy(x, weight, target.to(device), options=options)
+        results[device] = [tensor.cpu() for tensor in (loss, *torch.autograd.grad(loss, (x, weight)))]
+    torch.testing.assert_close(results["gxu"], results["cpu"], rtol=0, atol=0)
+
+
 def test_accelerator_does_not_start_a_device_by_being_asked(run_python: RunPython) -> None:
     code = """
 import torch

@@ -75,13 +75,21 @@ void release_storage(void* storage) { c10::raw::intrusive_ptr::decref(static_cas
 
 }  // namespace
 
+at::DataPtr share_memory(c10::StorageImpl* storage, c10::Device label) {
+  c10::raw::intrusive_ptr::incref(storage);
+  return {storage->mutable_data(), storage, &release_storage, label};
+}
+
 at::Tensor alias_as_cpu(const at::Tensor& tensor) {
   c10::StorageImpl* storage = tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
-  c10::raw::intrusive_ptr::incref(storage);
-  at::DataPtr memory(storage->mutable_data(), storage, &release_storage, kCpuDevice);
   c10::Storage alias(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), storage->nbytes(),
-                                                           std::move(memory), c10::GetCPUAllocator(), true));
+                                                           share_memory(storage, kCpuDevice), c10::GetCPUAllocator(),
+                                                           true));
   return make_tensor(std::move(alias), c10::BackendComponent::CPUBit, tensor);
+}
+
+at::Tensor alias_as_cpu(const at::Tensor& tensor, c10::Storage storage) {
+  return make_tensor(std::move(storage), c10::BackendComponent::CPUBit, tensor);
 }
 
 at::Tensor make_view(c10::Storage storage, const at::Tensor& like) {
@@ -108,15 +116,34 @@ at::Tensor adopt_from_cpu(const at::Tensor& tensor, c10::DeviceIndex device) {
   return make_view(std::move(storage), tensor);
 }
 
+at::Tensor adopt_result(at::Tensor&& result, c10::DeviceIndex device) {
+  c10::TensorImpl* impl = result.unsafeGetTensorImpl();
+  // A tensor that nobody else has seen becomes gxu's as it is.
+  if (C10_LIKELY(result.use_count() == 1 && result.is_cpu() && impl->layout() == at::kStrided && impl->has_storage() &&
+                 !result.is_quantized())) {
+    c10::StorageImpl& storage = *impl->unsafe_storage().unsafeGetStorageImpl();
+    if (impl->unsafe_storage().use_count() == 1 && is_device_memory(storage)) {
+      const c10::Device gxu_device(kGxu, device);
+      storage._mutable_data_ptr_no_checks().unsafe_set_device(gxu_device);
+      storage.set_allocator(&CachingAllocator::instance());
+      impl->_change_backend_component_keys(gxu_device);
+      impl->set_storage_keep_dtype(impl->storage());
+      return std::move(result);
+    }
+  }
+  return adopt_from_cpu(result, device);
+}
+
 void write_back_geometry(const at::Tensor& original, const at::Tensor& alias) {
   c10::StorageImpl& to = *original.storage().unsafeGetStorageImpl();
   c10::StorageImpl& from = *alias.storage().unsafeGetStorageImpl();
-  if (to.data() != from.data()) {
-    const size_t nbytes = from.nbytes();
+  const size_t nbytes = from.nbytes();
+  const bool is_taken = from.data() == nullptr && nbytes > 0;
+  if (to.data() != from.data() && !is_taken) {
     to.set_data_ptr_noswap(take_memory(from, original.device().index()));
     to.set_nbytes(nbytes);
-  } else if (to.nbytes() != from.nbytes()) {
-    to.set_nbytes(from.nbytes());
+  } else if (to.nbytes() != nbytes) {
+    to.set_nbytes(nbytes);
   }
   if (original.sizes() != alias.sizes() || original.strides() != alias.strides() ||
       original.storage_offset() != alias.storage_offset()) {

@@ -20,7 +20,7 @@ namespace {
 // All devices, and the block behind each live pointer. One lock for all: an allocation holds it for tens of
 // nanoseconds, and the runtime is called without it.
 struct Cache {
-  std::mutex mutex;
+  Mutex mutex;
   ska::flat_hash_map<void*, Block*> live_blocks;
   std::array<std::unique_ptr<DeviceCache>, kMaxDevices> devices;
 
@@ -36,7 +36,7 @@ struct Cache {
   template <typename Function>
   auto with_device(c10::DeviceIndex index, Function function) {
     const auto resolved = resolve_device_index(index);
-    std::lock_guard<std::mutex> lock(mutex);
+    std::lock_guard<Mutex> lock(mutex);
     return function(device(resolved));
   }
 
@@ -174,7 +174,7 @@ void CachingAllocator::emptyCache(c10::MempoolId_t pool) {
 void CachingAllocator::recordStream(const at::DataPtr& pointer, c10::Stream stream) {
   TORCH_CHECK(stream.device_type() == kGxu, "record_stream expects a gxu stream, but got one of ", stream.device());
   Cache& all = cache();
-  std::lock_guard<std::mutex> lock(all.mutex);
+  std::lock_guard<Mutex> lock(all.mutex);
   Block* block = all.find(pointer.get());
   if (block == nullptr) {
     return;  // nothing, or memory of another owner
@@ -246,7 +246,7 @@ void CachingAllocator::fail_allocation(c10::DeviceIndex device, uint64_t nth) {
 
 void CachingAllocator::record_history(const HistorySettings& settings, bool clear) {
   Cache& all = cache();
-  std::lock_guard<std::mutex> lock(all.mutex);
+  std::lock_guard<Mutex> lock(all.mutex);
   History::configure(settings);
   for (auto& device : all.devices) {
     if (device != nullptr && clear) {
@@ -261,7 +261,7 @@ MemorySnapshot CachingAllocator::snapshot(c10::MempoolId_t pool, bool include_tr
   MemorySnapshot result;
   result.device_traces.resize(count);
   Cache& all = cache();
-  std::lock_guard<std::mutex> lock(all.mutex);
+  std::lock_guard<Mutex> lock(all.mutex);
   for (size_t index = 0; index < count; ++index) {
     DeviceCache& device = all.device(static_cast<c10::DeviceIndex>(index));
     device.history().record(TraceEntry::SNAPSHOT, static_cast<c10::DeviceIndex>(index), 0,
@@ -278,7 +278,7 @@ MemorySnapshot CachingAllocator::snapshot(c10::MempoolId_t pool, bool include_tr
 
 std::shared_ptr<c10::GatheredContext> CachingAllocator::allocation_context(void* pointer) {
   Cache& all = cache();
-  std::lock_guard<std::mutex> lock(all.mutex);
+  std::lock_guard<Mutex> lock(all.mutex);
   const Block* block = all.find(pointer);
   return block != nullptr ? block->allocation_context : nullptr;
 }

@@ -1,5 +1,6 @@
 #include "copy.h"
 
+#include <ATen/ops/copy_native.h>
 #include <ATen/ops/empty_strided.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
@@ -9,6 +10,7 @@
 #include "alias.h"
 #include "allocator.h"
 #include "graph_capture.h"
+#include "lent_alias.h"
 #include "pinned_allocator.h"
 #include "profiler.h"
 #include "stream.h"
@@ -84,18 +86,48 @@ void copy_bytes(const at::Tensor& destination, const at::Tensor& source, const a
   }
 }
 
-// The CPU converts and rearranges, directly in device memory.
-void copy_on_delegate(const at::Tensor& destination, const at::Tensor& source) {
-  synchronize_current_streams(destination, source);
+// Makes the calling thread's copy of `source` into `destination`, on their CPU forms.
+template <typename Copy>
+void run_copy(const at::Tensor& destination, const at::Tensor& source, Copy copy) {
   const c10::impl::ExcludeDispatchKeyGuard below_autograd(c10::autograd_dispatch_keyset_with_ADInplaceOrView);
   DelegatedWork work;
   work.start_copy(gxu_device(destination, source).index(), source.numel() * source.element_size(),
                   memcpy_kind(destination, source));
-  const at::Tensor to = is_gxu(destination) ? alias_as_cpu(destination) : destination;
-  to.copy_(is_gxu(source) ? alias_as_cpu(source) : source);
-  if (is_gxu(destination) && destination.is_quantized()) {
-    write_back_geometry(destination, to);  // the source's quantizer comes with its values
+  copy();
+}
+
+// The CPU converts and rearranges, directly in device memory.
+void copy_on_delegate(const at::Tensor& destination, const at::Tensor& source) {
+  synchronize_current_streams(destination, source);
+  run_copy(destination, source, [&] {
+    const bool is_shared = is_gxu(destination) && is_gxu(source) && source.storage().is_alias_of(destination.storage());
+    const at::Tensor to = is_gxu(destination) ? alias_as_cpu(destination) : destination;
+    to.copy_(is_shared ? alias_as_cpu(source, to.storage()) : is_gxu(source) ? alias_as_cpu(source) : source);
+    if (is_gxu(destination) && destination.is_quantized()) {
+      write_back_geometry(destination, to);  // the source's quantizer comes with its values
+    }
+  });
+}
+
+// The usual copy, within a device, as copy_on_delegate does it but without allocating. Returns false where it is
+// another.
+bool copy_lent(const at::Tensor& destination, const at::Tensor& source) {
+  if (!is_gxu(destination) || source.device() != destination.device() || source.sizes() != destination.sizes() ||
+      source.numel() == 0 || !LentAlias::suits(destination) || !LentAlias::suits(source) ||
+      source.storage().is_alias_of(destination.storage())) {
+    return false;
   }
+  const c10::DeviceIndex device = destination.device().index();
+  if (device_delegate(device) != Delegate::kCpu || current_capture(device) != nullptr) {
+    return false;
+  }
+  synchronize_stream(device, current_stream_id(device));
+  run_copy(destination, source, [&] {
+    const LentAlias to(destination);
+    const LentAlias from(source);
+    at::native::copy_(to.tensor(), from.tensor());
+  });
+  return true;
 }
 
 // A CPU tensor with the geometry of a gxu tensor whose memory the CPU does not reach.
@@ -139,7 +171,7 @@ at::Tensor copy_from_and_resize(const at::Tensor& self, const at::Tensor& destin
 
 at::Tensor& copy_(at::Tensor& destination, const at::Tensor& source, bool non_blocking) {
   ensure_initialized();
-  if (destination.is_same(source)) {
+  if (destination.is_same(source) || copy_lent(destination, source)) {
     return destination;
   }
   for (const at::Tensor& tensor : {destination, source}) {

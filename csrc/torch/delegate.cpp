@@ -16,9 +16,10 @@
 #include "parts.h"
 
 namespace gxu {
-namespace {
 
-std::atomic<int64_t> num_delegated{0};
+std::atomic<int64_t> detail::num_delegated{0};
+
+namespace {
 
 // Operators whose CPU tensor arguments may have dimensions, as on other accelerators.
 bool accepts_cpu_tensors(const c10::OperatorHandle& op) {
@@ -202,10 +203,20 @@ class DelegatedCall {
       replaced_whole_.push_back({tensor, whole, is_written});
       return whole;
     }
-    at::Tensor alias = alias_as_cpu(tensor);
+    at::Tensor alias = make_alias(tensor);
     keep_requires_grad(alias, tensor);
     replaced_.push_back({tensor, alias, is_written});
     return alias;
+  }
+
+  // One storage for arguments that share one, so that the operator finds those that overlap.
+  at::Tensor make_alias(const at::Tensor& tensor) const {
+    for (const Argument& argument : replaced_) {
+      if (argument.original.storage().is_alias_of(tensor.storage())) {
+        return argument.original.is_same(tensor) ? argument.alias : alias_as_cpu(tensor, argument.alias.storage());
+      }
+    }
+    return alias_as_cpu(tensor);
   }
 
   // Sparse kernels (_sparse_mm_reduce_impl) ask whether they must compute what only the gradient needs.
@@ -280,7 +291,7 @@ void warn_once(const std::string& name, c10::DeviceIndex device) {
 template <c10::DispatchKey functionality>
 void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet /*keys*/, torch::jit::Stack* stack) {
   ensure_initialized();
-  num_delegated.fetch_add(1, std::memory_order_relaxed);
+  count_delegated();
   DelegatedCall call(op, functionality, stack);
   call.check_devices();
   const c10::DeviceIndex device = call.device();
@@ -311,7 +322,7 @@ template void delegate_operator<c10::DispatchKey::SparseCsr>(const c10::Operator
 template void delegate_operator<c10::DispatchKey::Quantized>(const c10::OperatorHandle&, c10::DispatchKeySet,
                                                              torch::jit::Stack*);
 
-int64_t delegated_count() { return num_delegated.load(std::memory_order_relaxed); }
+int64_t delegated_count() { return detail::num_delegated.load(std::memory_order_relaxed); }
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
   library.fallback(torch::CppFunction::makeFromBoxedFunction<&delegate_operator<c10::DispatchKey::Dense>>());

@@ -3,6 +3,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <atomic>
 #include <cstdint>
 
 namespace gxu {
@@ -12,8 +13,13 @@ namespace gxu {
 template <c10::DispatchKey functionality>
 void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
+namespace detail {
+extern std::atomic<int64_t> num_delegated;
+}  // namespace detail
+
 // Operators that ran on the delegate since start.
 int64_t delegated_count();
+inline void count_delegated() { detail::num_delegated.fetch_add(1, std::memory_order_relaxed); }
 
 // Registers the delegate for every operator that the CPU has a kernel of its own for and gxu has not.
 //

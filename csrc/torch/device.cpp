@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 #include <string_view>
@@ -14,6 +15,7 @@
 namespace gxu {
 namespace detail {
 std::atomic<bool> usable{false};
+std::array<Delegate, kMaxDevices> delegates{};
 }  // namespace detail
 
 namespace {
@@ -24,7 +26,6 @@ std::atomic<bool> bad_fork{false};
 
 struct DeviceTable {
   std::vector<gxuDeviceProperties> properties;
-  std::vector<Delegate> delegates;
 };
 DeviceTable* device_table = nullptr;  // set once, before `usable`; stays readable in forked children
 
@@ -83,7 +84,7 @@ DeviceTable* query_devices(int count) {
     std::memset(&properties, 0, sizeof(properties));
     properties.struct_size = sizeof(properties);
     GXU_CALL(gxuGetDeviceProperties, &properties, index);
-    table->delegates.push_back(parse_delegate(properties));
+    detail::delegates[index] = parse_delegate(properties);
     table->properties.push_back(properties);
   }
   return table.release();
@@ -102,11 +103,8 @@ void detail::initialize() {
   TORCH_CHECK(count <= kMaxDevices, "The GXU runtime library ", runtime_path(), " reports ", count,
               " devices, more than the supported ", kMaxDevices, ".");
   device_table = query_devices(count);
-  for (const Delegate delegate : device_table->delegates) {
-    if (delegate == Delegate::kCpu) {
-      install_delegate_allocator();
-      break;
-    }
+  if (std::find(delegates.begin(), delegates.end(), Delegate::kCpu) != delegates.end()) {
+    install_delegate_allocator();
   }
   usable = true;
 }
@@ -152,11 +150,6 @@ c10::DeviceIndex resolve_device_index(int64_t index) {
 const gxuDeviceProperties& device_properties(c10::DeviceIndex index) {
   check_device_index(index);
   return device_table->properties[index];
-}
-
-Delegate device_delegate(c10::DeviceIndex index) {
-  ensure_initialized();
-  return device_table->delegates[index];
 }
 
 c10::DeviceIndex current_device() noexcept { return thread_device; }

@@ -3,6 +3,7 @@
 
 #include <c10/core/Device.h>
 
+#include <array>
 #include <atomic>
 
 #include "runtime.h"
@@ -21,6 +22,7 @@ enum class Delegate : uint8_t {
 
 namespace detail {
 extern std::atomic<bool> usable;  // initialised, and not in a forked child
+extern std::array<Delegate, kMaxDevices> delegates;
 void initialize();
 }  // namespace detail
 
@@ -46,7 +48,10 @@ void check_device_index(int64_t index);
 c10::DeviceIndex resolve_device_index(int64_t index);
 
 const gxuDeviceProperties& device_properties(c10::DeviceIndex index);
-Delegate device_delegate(c10::DeviceIndex index);
+inline Delegate device_delegate(c10::DeviceIndex index) {
+  ensure_initialized();
+  return detail::delegates[index];
+}
 
 c10::DeviceIndex current_device() noexcept;
 void set_device(c10::DeviceIndex index);

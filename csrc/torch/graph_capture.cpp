@@ -65,6 +65,11 @@ AsynchronousErrors& asynchronous_errors() {
   return *errors;
 }
 
+void record_replay_error(c10::DeviceIndex device, const std::string& step, const std::string& what) {
+  record_asynchronous_error(
+      device, c10::str("A replayed graph failed on gxu:", static_cast<int>(device), " in ", step, ": ", what));
+}
+
 }  // namespace
 
 std::atomic<int> detail::num_captures{0};
@@ -97,9 +102,9 @@ void GraphWork::run_step(void* argument) {
     const CleanDispatchScope scope;
     step.function();
   } catch (const c10::Error& error) {
-    record_asynchronous_error(step.device, step.name + ": " + error.what_without_backtrace());
+    record_replay_error(step.device, step.name, error.what_without_backtrace());
   } catch (const std::exception& error) {
-    record_asynchronous_error(step.device, step.name + ": " + error.what());
+    record_replay_error(step.device, step.name, error.what());
   }
 }
 
@@ -218,7 +223,7 @@ void throw_asynchronous_error(c10::DeviceIndex device) {
     std::lock_guard<std::mutex> lock(errors.mutex);
     message.swap(errors.messages[device]);
   }
-  TORCH_CHECK(message.empty(), "A replayed graph failed on gxu:", static_cast<int>(device), " in ", message);
+  TORCH_CHECK(message.empty(), message);
 }
 
 }  // namespace gxu

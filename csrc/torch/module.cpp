@@ -21,6 +21,7 @@
 #include "gil.h"
 #include "graph_outputs_module.h"
 #include "launcher.h"
+#include "shared_event.h"
 #include "sharing.h"
 #include "stream.h"
 
@@ -253,7 +254,31 @@ void define_stream_functions(py::module_& m) {
         py::arg("stream_id"), py::arg("device"));
   m.def("new_graph_pool", wrap([] { return CachingAllocator::new_pool_id(false); }),
         "The id of a memory pool for graphs, unlike any other.");
+  m.def("stream_priority", wrap([](int64_t stream_id, int64_t device) {
+          return stream_priority(resolve_device_index(device), stream_id);
+        }),
+        py::arg("stream_id"), py::arg("device"), "The priority with which a stream of torch.gxu.Stream was made.");
   m.def("stream_priority_range", wrap(&stream_priority_range), "(least, greatest) priority of streams.");
+}
+
+void define_shared_event(py::module_& m) {
+  const auto stream_of = [](int64_t stream_id, int64_t device) {
+    return external_stream(native_stream(stream_id), resolve_device_index(device));
+  };
+  py::class_<SharedEvent, std::shared_ptr<SharedEvent>>(m, "SharedEvent", "An event that several processes see.")
+      .def(py::init(wrap([] { return SharedEvent::create(); })))
+      .def_static("open", wrap([](const std::string& handle) { return SharedEvent::open(handle); }), py::arg("handle"))
+      .def("handle", wrap([](const SharedEvent& event) { return py::bytes(event.handle()); }))
+      .def("record", wrap([stream_of](SharedEvent& event, int64_t stream_id, int64_t device) {
+             event.record(stream_of(stream_id, device));
+           }),
+           py::arg("stream_id"), py::arg("device"))
+      .def("wait", wrap([stream_of](SharedEvent& event, int64_t stream_id, int64_t device) {
+             event.wait(stream_of(stream_id, device));
+           }),
+           py::arg("stream_id"), py::arg("device"))
+      .def("query", wrap([](const SharedEvent& event) { return event.query(); }))
+      .def("synchronize", wrap([](const SharedEvent& event) { event.synchronize(); }));
 }
 
 void define_memory_functions(py::module_& m) {
@@ -295,6 +320,7 @@ PYBIND11_MODULE(_C, m) {
   gxu::define_device_functions(m);
   gxu::define_device_guard(m);
   gxu::define_stream_functions(m);
+  gxu::define_shared_event(m);
   gxu::define_memory_functions(m);
   gxu::define_allocator_functions(m);
   gxu::define_graph_outputs(m);

@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <array>
 #include <mutex>
 
@@ -11,24 +12,36 @@ namespace gxu {
 namespace {
 
 constexpr int kStreamsPerPool = 32;
+constexpr int kMaxPriorities = 8;
 
 thread_local std::array<c10::StreamId, kMaxDevices> thread_streams{};
+
+// The range of priorities as numbers from 0, the least, upwards: 0 and 1 for a range from 0 to -1.
+int num_priorities(c10::DeviceIndex device) {
+  const DeviceScope scope(device);
+  int least = 0;
+  int greatest = 0;
+  GXU_CALL(gxuStreamGetPriorityRange, &least, &greatest);
+  return std::clamp(least - greatest + 1, 1, kMaxPriorities);
+}
 
 // Streams of one device and one priority, created when they are first handed out.
 class StreamPool {
  public:
-  gxuStream_t next(c10::DeviceIndex device, bool high_priority) {
+  gxuStream_t next(c10::DeviceIndex device, int priority) {
     std::lock_guard<std::mutex> lock(mutex_);
     gxuStream_t& stream = streams_[next_];
     next_ = (next_ + 1) % kStreamsPerPool;
     if (stream == nullptr) {
       const DeviceScope scope(device);
-      int least = 0;
-      int greatest = 0;
-      GXU_CALL(gxuStreamGetPriorityRange, &least, &greatest);
-      GXU_CALL(gxuStreamCreate, &stream, gxuStreamNonBlocking, high_priority ? greatest : least);
+      GXU_CALL(gxuStreamCreate, &stream, gxuStreamNonBlocking, priority);
     }
     return stream;
+  }
+
+  bool has(gxuStream_t stream) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return std::find(streams_.begin(), streams_.end(), stream) != streams_.end();
   }
 
  private:
@@ -37,9 +50,11 @@ class StreamPool {
   int next_ = 0;
 };
 
-StreamPool& stream_pool(c10::DeviceIndex device, bool high_priority) {
-  static auto* pools = new std::array<std::array<StreamPool, 2>, kMaxDevices>;
-  return (*pools)[device][high_priority ? 1 : 0];
+using DevicePools = std::array<StreamPool, kMaxPriorities>;
+
+DevicePools& stream_pools(c10::DeviceIndex device) {
+  static auto* pools = new std::array<DevicePools, kMaxDevices>;
+  return (*pools)[device];
 }
 
 c10::Stream make_stream(c10::StreamId id, c10::DeviceIndex device) {
@@ -67,8 +82,18 @@ c10::Stream exchange_stream(c10::Stream stream) {
 
 c10::Stream stream_from_pool(c10::DeviceIndex device, int priority) {
   device = resolve_device_index(device);
-  const bool high_priority = priority < 0;
-  return external_stream(stream_pool(device, high_priority).next(device, high_priority), device);
+  const int level = std::clamp(-priority, 0, num_priorities(device) - 1);
+  return external_stream(stream_pools(device)[level].next(device, -level), device);
+}
+
+int stream_priority(c10::DeviceIndex device, c10::StreamId id) {
+  DevicePools& pools = stream_pools(resolve_device_index(device));
+  for (int level = 1; id != 0 && level < kMaxPriorities; ++level) {
+    if (pools[level].has(native_stream(id))) {
+      return -level;
+    }
+  }
+  return 0;
 }
 
 c10::Stream external_stream(gxuStream_t stream, c10::DeviceIndex device) {

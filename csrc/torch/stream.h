@@ -16,9 +16,11 @@ c10::StreamId current_stream_id(c10::DeviceIndex device);
 c10::Stream current_stream(c10::DeviceIndex device);
 // Makes `stream` this thread's current stream on its device and returns the previous one.
 c10::Stream exchange_stream(c10::Stream stream);
-// The next stream of the device's pool; a negative priority asks for a high-priority stream. Pool streams live as long
-// as the process and are handed out in turn.
+// The next stream of the device's pool for a priority: 0, or negative for streams that go first, clamped to the range
+// that the runtime has. Pool streams live as long as the process and are handed out in turn.
 c10::Stream stream_from_pool(c10::DeviceIndex device, int priority);
+// The priority with which a pool stream was made; 0 for others.
+int stream_priority(c10::DeviceIndex device, c10::StreamId id);
 // A stream that somebody else created and keeps alive.
 c10::Stream external_stream(gxuStream_t stream, c10::DeviceIndex device);
 

@@ -197,8 +197,8 @@ class Runtime:
     def memory(self, size: int) -> int:
         return self.made("gxuMalloc", size)
 
-    def stream(self, flags: int = STREAM_NON_BLOCKING) -> int:
-        return self.made("gxuStreamCreate", flags, 0)
+    def stream(self, flags: int = STREAM_NON_BLOCKING, priority: int = 0) -> int:
+        return self.made("gxuStreamCreate", flags, priority)
 
     def event(self, flags: int = EVENT_DISABLE_TIMING) -> int:
         return self.made("gxuEventCreate", flags)

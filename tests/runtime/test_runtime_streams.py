@@ -127,7 +127,36 @@ def test_stream_arguments_are_checked(runtime: Runtime) -> None:
     assert runtime.code("gxuStreamDestroy", None) == abi.INVALID_HANDLE
     least, greatest = c_int(-9), c_int(-9)
     runtime.gxuStreamGetPriorityRange(ctypes.byref(least), ctypes.byref(greatest))
-    assert (least.value, greatest.value) == (0, 0)
+    assert (least.value, greatest.value) == (0, -2)
+
+
+def test_work_of_lower_priority_waits_until_none_of_a_higher_one_runs(runtime: Runtime) -> None:
+    """Nobody waits for either stream, so both are the ticker's."""
+    low, high = runtime.stream(priority=0), runtime.stream(priority=-5)  # clamped
+    first = Gate(runtime, high)
+    assert first.reached.wait(TIMEOUT)
+    second = Gate(runtime, low)
+    second.open()
+    assert not second.reached.wait(0.1)
+    first.open()
+    assert second.reached.wait(TIMEOUT)
+    assert wait_for(lambda: runtime.code("gxuStreamQuery", low) == abi.SUCCESS)
+    for stream in (low, high):
+        runtime.gxuStreamDestroy(stream)
+
+
+def test_a_thread_that_waits_executes_a_stream_of_low_priority(runtime: Runtime) -> None:
+    low, high = runtime.stream(), runtime.stream(priority=-1)
+    gate = Gate(runtime, high)
+    assert gate.reached.wait(TIMEOUT)
+    behind = Gate(runtime, low)
+    behind.open()
+    runtime.gxuStreamSynchronize(low)  # while the other still runs
+    assert behind.reached.is_set() and not gate.opened.is_set()
+    gate.open()
+    runtime.gxuStreamSynchronize(high)
+    for stream in (low, high):
+        runtime.gxuStreamDestroy(stream)
 
 
 def test_destroyed_and_made_up_handles_are_found(runtime: Runtime, module: int) -> None:

@@ -1,5 +1,6 @@
 #include "stream.h"
 
+#include <algorithm>
 #include <system_error>
 #include <thread>
 
@@ -81,7 +82,7 @@ void Stream::run_until(uint64_t position) {
 }
 
 void Stream::run_in_background() {
-  BackgroundWork work;
+  const BackgroundWork work(priority());
   uint64_t completed = completed_.load(std::memory_order_relaxed);
   while (work.may_continue() && completed < enqueued_.load(std::memory_order_acquire)) {
     Record& record = slot_at(completed);
@@ -120,7 +121,7 @@ Activity Stream::tick() {
   const bool pending = completed < enqueued;
   const bool used = enqueued != ticked_enqueued_ || pending;
   const bool stuck = pending && completed == ticked_completed_ && !executing_.load(std::memory_order_relaxed);
-  if (stuck && ticked_pending_) wake_executor();
+  if (stuck && ticked_pending_ && !higher_priority_runs(priority())) wake_executor();
   ticked_enqueued_ = enqueued;
   ticked_completed_ = completed;
   ticked_pending_ = pending;
@@ -187,9 +188,8 @@ gxuError_t gxuStreamCreate(gxuStream_t* stream, unsigned int flags, int priority
     if ((flags & ~static_cast<unsigned int>(gxuStreamNonBlocking)) != 0) {
       fail(gxuErrorInvalidValue, "stream flags 0x%x: only gxuStreamNonBlocking (0x1) is known", flags);
     }
-    // The engine has one priority, so every wish is clamped to it.
-    (void)priority;
-    Stream& created = current_device().acquire_stream(flags, 0);
+    priority = std::clamp(priority, kGreatestPriority, kLeastPriority);
+    Stream& created = current_device().acquire_stream(flags, priority);
     try {
       *stream = stream_handles().insert(&created);
     } catch (...) {
@@ -236,8 +236,8 @@ gxuError_t gxuStreamGetPriorityRange(int* least, int* greatest) {
   return api([&] {
     require_argument(least, "least");
     require_argument(greatest, "greatest");
-    *least = 0;
-    *greatest = 0;
+    *least = kLeastPriority;
+    *greatest = kGreatestPriority;
   });
 }
 

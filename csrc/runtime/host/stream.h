@@ -32,10 +32,10 @@ class Stream {
   bool is_default() const { return role_ == Role::kDefault; }
   // Blocking streams are ordered with the device's default stream, as CUDA's are.
   bool is_blocking() const { return role_ == Role::kCreated && (flags_ & gxuStreamNonBlocking) == 0; }
-  int priority() const { return priority_; }
+  int priority() const { return priority_.load(std::memory_order_relaxed); }
   void configure(unsigned int flags, int priority) {
     flags_ = flags;
-    priority_ = priority;
+    priority_.store(priority, std::memory_order_relaxed);
   }
 
   // Positions count records since the stream was made; they never go back.
@@ -106,7 +106,7 @@ class Stream {
   Device& device_;
   const Role role_;
   unsigned int flags_ = gxuStreamNonBlocking;
-  int priority_ = 0;
+  std::atomic<int> priority_{0};
 
   // Guards the queue's tail, base_, changes of executing_, capture_ and the executor's state. The thread that executes
   // reads finished slots without it.

@@ -1,6 +1,7 @@
 #include "ticker.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <thread>
 
@@ -22,6 +23,8 @@ constexpr auto kLinger = 50ms;
 constexpr auto kExitPatience = 2s;
 
 std::atomic<int> background_threads{0};
+// Executor threads at work, by the priority of their streams, from the greatest to the least.
+std::array<std::atomic<int>, kLeastPriority - kGreatestPriority + 1> running_priorities{};
 std::atomic<bool> stopping{false};
 
 }  // namespace
@@ -78,11 +81,26 @@ void Ticker::unpark() {
   wakeup_.notify_one();
 }
 
-BackgroundWork::BackgroundWork() { background_threads.fetch_add(1, std::memory_order_seq_cst); }
+bool higher_priority_runs(int priority) {
+  for (int higher = kGreatestPriority; higher < priority; ++higher) {
+    if (running_priorities[higher - kGreatestPriority].load(std::memory_order_relaxed) != 0) return true;
+  }
+  return false;
+}
 
-BackgroundWork::~BackgroundWork() { background_threads.fetch_sub(1, std::memory_order_seq_cst); }
+BackgroundWork::BackgroundWork(int priority) : priority_(priority) {
+  background_threads.fetch_add(1, std::memory_order_seq_cst);
+  running_priorities[priority_ - kGreatestPriority].fetch_add(1, std::memory_order_relaxed);
+}
 
-bool BackgroundWork::may_continue() const { return !stopping.load(std::memory_order_seq_cst); }
+BackgroundWork::~BackgroundWork() {
+  running_priorities[priority_ - kGreatestPriority].fetch_sub(1, std::memory_order_relaxed);
+  background_threads.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+bool BackgroundWork::may_continue() const {
+  return !stopping.load(std::memory_order_seq_cst) && !higher_priority_runs(priority_);
+}
 
 void stop_background_work() {
   stopping.store(true, std::memory_order_seq_cst);

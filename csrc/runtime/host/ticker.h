@@ -42,13 +42,26 @@ class Ticker {
 
 Ticker& ticker();
 
-// Marks the time in which an executor thread runs records, so that exit can wait for it.
+// Priorities of streams: numerically low ones go first.
+constexpr int kLeastPriority = 0;
+constexpr int kGreatestPriority = -2;
+
+// True while an executor thread runs records of a stream with a higher priority. Executors of other streams then stop
+// after the record that they are at, and the ticker wakes them again when they may go on. Threads that wait for a
+// stream execute it whatever its priority.
+bool higher_priority_runs(int priority);
+
+// Marks the time in which an executor thread runs records of a stream with `priority`, so that exit and streams of
+// lower priority can wait for it.
 class BackgroundWork {
  public:
-  BackgroundWork();
+  explicit BackgroundWork(int priority);
   ~BackgroundWork();
   BackgroundWork(const BackgroundWork&) = delete;
   bool may_continue() const;
+
+ private:
+  const int priority_;
 };
 
 // Lets executor threads finish their current record and start no other; waits a bounded time for that. For exit.

@@ -16,6 +16,7 @@
 #include "../runtime.h"
 #include "block_pool.h"
 #include "history.h"
+#include "mutex.h"
 #include "statistics.h"
 
 namespace gxu {
@@ -34,7 +35,7 @@ using c10::CachingDeviceAllocator::SegmentInfo;
 // ask the runtime for memory, give some back or wait for the device.
 class DeviceCache {
  public:
-  using Lock = std::unique_lock<std::mutex>;
+  using Lock = std::unique_lock<Mutex>;
   using Context = std::shared_ptr<c10::GatheredContext>;
 
   explicit DeviceCache(c10::DeviceIndex device);

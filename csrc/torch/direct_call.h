@@ -1,0 +1,224 @@
+// The delegate (delegate.h) for operators whose signature is known at compile time: no boxing, no allocation for
+// aliases. `DirectCall<at::_ops::add_Tensor>::call` is a kernel for gxu with add.Tensor's signature.
+#pragma once
+
+#include <ATen/core/IListRef.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/boxing/impl/boxing.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <optional>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "alias.h"
+#include "delegate.h"
+#include "graph_capture.h"
+#include "lent_alias.h"
+
+namespace gxu {
+
+// Finds the device of a call of which all arguments are simple: gxu tensors of one device that an alias can be lent
+// for, of which none shares the memory of one that is written, and zero-dimensional CPU tensors that are only read. The
+// boxed delegate has everything else, and the errors.
+class SimpleDevice {
+ public:
+  explicit SimpleDevice(const c10::StorageImpl* written) : written_(written) {}
+
+  void check(const at::Tensor& tensor, bool is_written) {
+    if (!tensor.defined()) {
+      return;
+    }
+    const c10::Device device = tensor.device();
+    if (C10_LIKELY(device.type() == kGxu)) {
+      is_simple_ = is_simple_ && (index_ < 0 || index_ == device.index()) && LentAlias::suits(tensor) &&
+                   (is_written || tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl() != written_);
+      index_ = device.index();
+    } else {
+      is_simple_ = is_simple_ && device.is_cpu() && tensor.dim() == 0 && !is_written;
+    }
+  }
+
+  // Negative where the call is not simple.
+  c10::DeviceIndex index() const { return is_simple_ ? index_ : -1; }
+
+ private:
+  const c10::StorageImpl* written_;  // nullptr where the operator writes no argument
+  c10::DeviceIndex index_ = -1;
+  bool is_simple_ = true;
+};
+
+// One argument of a call on the CPU. Other types than tensors pass as they are.
+template <typename T>
+class DirectArgument {
+ public:
+  explicit DirectArgument(T value) : value_(std::forward<T>(value)) {}
+  static void check(const std::remove_reference_t<T>&, SimpleDevice&) {}
+  T&& get() { return std::forward<T>(value_); }
+  const LentAlias* lent() const { return nullptr; }
+
+ private:
+  T value_;
+};
+
+// A tensor as it is passed to the CPU: lent, or itself where it is undefined or a number on the CPU.
+template <typename T>
+class DirectTensor {
+ public:
+  explicit DirectTensor(T& value) : value_(value) {
+    if (C10_LIKELY(is_gxu(value))) {
+      lent_.emplace(value);
+    }
+  }
+  T& get() { return lent_ ? lent_->tensor() : value_; }
+  const LentAlias* lent() const { return lent_ ? &*lent_ : nullptr; }
+
+ protected:
+  T& value_;
+  std::optional<LentAlias> lent_;
+};
+
+template <>
+class DirectArgument<const at::Tensor&> : public DirectTensor<const at::Tensor> {
+ public:
+  using DirectTensor::DirectTensor;
+  static void check(const at::Tensor& tensor, SimpleDevice& device) { device.check(tensor, false); }
+};
+
+template <>
+class DirectArgument<at::Tensor&> : public DirectTensor<at::Tensor> {
+ public:
+  using DirectTensor::DirectTensor;
+  static void check(const at::Tensor& tensor, SimpleDevice& device) { device.check(tensor, true); }
+  void finish() const { lent_->write_back(); }
+  at::Tensor& original() const { return value_; }
+};
+
+template <>
+class DirectArgument<const std::optional<at::Tensor>&> {
+ public:
+  explicit DirectArgument(const std::optional<at::Tensor>& value) {
+    if (value) {
+      argument_.emplace(*value);
+      passed_ = argument_->get();
+    }
+  }
+  ~DirectArgument() { passed_.reset(); }  // before the alias is returned
+  static void check(const std::optional<at::Tensor>& tensor, SimpleDevice& device) {
+    if (tensor) {
+      device.check(*tensor, false);
+    }
+  }
+  const std::optional<at::Tensor>& get() { return passed_; }
+  const LentAlias* lent() const { return argument_ ? argument_->lent() : nullptr; }
+
+ private:
+  std::optional<DirectTensor<const at::Tensor>> argument_;
+  std::optional<at::Tensor> passed_;
+};
+
+template <typename Operator, typename Schema = typename Operator::schema>
+class DirectCall;
+
+template <typename Operator, typename Result, typename... Arguments>
+class DirectCall<Operator, Result(Arguments...)> {
+ public:
+  static Result call(Arguments... arguments) {
+    SimpleDevice simple(written_storage(arguments...));
+    (DirectArgument<Arguments>::check(arguments, simple), ...);
+    const c10::DeviceIndex device = simple.index();
+    if (C10_UNLIKELY(device < 0 || device_delegate(device) != Delegate::kCpu || current_capture(device) != nullptr)) {
+      return boxed(std::forward<Arguments>(arguments)...);
+    }
+    count_delegated();
+    const DelegateScope scope(device);
+    return run(device, DirectArgument<Arguments>(std::forward<Arguments>(arguments))...);
+  }
+
+ private:
+  static Result boxed(Arguments... arguments) {
+    static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(Operator::name, Operator::overload_name);
+    static const auto kernel = c10::BoxedKernel::makeFromFunction<&delegate_operator<c10::DispatchKey::Dense>>();
+    return c10::impl::BoxedKernelWrapper<Result(Arguments...)>::call(
+        kernel, op, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), std::forward<Arguments>(arguments)...);
+  }
+
+  // Of the one argument that the operator writes.
+  static const c10::StorageImpl* written_storage(const std::remove_reference_t<Arguments>&... arguments) {
+    const c10::StorageImpl* storage = nullptr;
+    if constexpr ((std::is_same_v<Arguments, at::Tensor&> || ...)) {
+      ((storage = std::is_same_v<Arguments, at::Tensor&> ? storage_of(arguments) : storage), ...);
+    }
+    return storage;
+  }
+  template <typename T>
+  static const c10::StorageImpl* storage_of(const T& argument) {
+    if constexpr (std::is_same_v<T, at::Tensor>) {
+      return argument.defined() ? argument.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl() : nullptr;
+    } else {
+      return nullptr;
+    }
+  }
+
+  static Result run(c10::DeviceIndex device, DirectArgument<Arguments>&&... arguments) {
+    if constexpr (std::is_reference_v<Result>) {
+      redispatch(arguments...);
+      return written(arguments...);
+    } else {
+      return adopt(redispatch(arguments...), device, arguments...);
+    }
+  }
+
+  static decltype(auto) redispatch(DirectArgument<Arguments>&... arguments) {
+    return Operator::redispatch(c10::DispatchKeySet(c10::DispatchKey::CPU), arguments.get()...);
+  }
+
+  // The one argument that an in-place or out= operator writes, and returns.
+  template <typename First, typename... Rest>
+  static at::Tensor& written(First& first, Rest&... rest) {
+    if constexpr (std::is_same_v<First, DirectArgument<at::Tensor&>>) {
+      first.finish();
+      return first.original();
+    } else {
+      return written(rest...);
+    }
+  }
+
+  // Numbers stay as they are.
+  template <typename T>
+  static T adopt(T&& result, c10::DeviceIndex /*device*/, DirectArgument<Arguments>&... /*arguments*/) {
+    return std::move(result);
+  }
+  static at::Tensor adopt(at::Tensor&& result, c10::DeviceIndex device, DirectArgument<Arguments>&... arguments) {
+    if (!result.defined() || !result.is_cpu()) {
+      return std::move(result);
+    }
+    at::Tensor shared;
+    if (C10_UNLIKELY(result.use_count() > 1 || result.storage().use_count() > 1)) {
+      (share(result, arguments.lent(), shared), ...);
+    }
+    return shared.defined() ? shared : adopt_result(std::move(result), device);
+  }
+  template <typename... Results>
+  static std::tuple<Results...> adopt(std::tuple<Results...>&& results, c10::DeviceIndex device,
+                                      DirectArgument<Arguments>&... arguments) {
+    return std::apply(
+        [&](auto&... result) { return std::tuple<Results...>(adopt(std::move(result), device, arguments...)...); },
+        results);
+  }
+
+  // Where the operator returned an argument, or a view of one, so does the call.
+  static void share(const at::Tensor& result, const LentAlias* lent, at::Tensor& shared) {
+    if (lent == nullptr || shared.defined()) {
+      return;
+    }
+    if (lent->tensor().is_same(result)) {
+      shared = lent->original();
+    } else if (lent->tensor().storage().is_alias_of(result.storage())) {
+      shared = make_view(lent->original().storage(), result);
+    }
+  }
+};
+
+}  // namespace gxu
