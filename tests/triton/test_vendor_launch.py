@@ -142,3 +142,30 @@ show()
     assert allocated.split()[:2] == ["scratch", str(4 * int(size))]
     assert int(launched.split()[-2], 16) != 0, "scratch memory comes before that of the profiler"
     assert launched.split()[-1] == "0x0"
+
+
+def test_inductor_compiles_for_the_target_of_the_runtime(
+    run_python: RunPython, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Forward and backward, with torch's own configurations: no grid rule, four or more warps."""
+    body = """
+def step(x, w):
+    return ((x * 2 + 1).sin() * w).sum(-1)
+
+x, w = (torch.empty(300, 1000, device="gxu", requires_grad=True) for _ in range(2))
+compiled = torch.compile(step)
+for _ in range(2):
+    compiled(x, w).sum().backward()
+show()
+"""
+    lines = run(run_python, environment, body, tmp_path)
+    names = {line.split()[0] for line in lines}
+    assert any("sum" in name for name in names)
+    assert any("cos" in name for name in names), "the derivative of the sine"
+    for line in lines:
+        shape, sizes, values = line.split(" | ")
+        grid, threads = int(shape.split()[1]), int(shape.split()[4])
+        assert threads in (64, 128, 256, 512, 1024)
+        assert grid > 48 or "sum" in line
+        assert sizes.split()[-2:] == ["8", "8"]
+        assert values.split()[-2:] == ["0x0", "0x0"], "no scratch memory"
