@@ -242,3 +242,26 @@ def test_only_a_row_less_its_own_maximum_ends_with_its_mask():
     own, other = (softmax.warmup(*types, 100, BASE="e", SELF=s, B=512, grid=(1,)) for s in (True, False))
     assert own.asm["loops"].count("mostly while") == 1
     assert "mostly while" not in other.asm["loops"]
+
+
+@triton.jit
+def scale_groups(x_ptr, weight_ptr, bias_ptr, y_ptr, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    i, j = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
+    at = tl.program_id(0) * rows * columns + i[:, None] * columns + j[None, :]
+    mask = (i < rows)[:, None] & (j < columns)[None, :]
+    weight = tl.load(weight_ptr + i, i < rows, other=0.0)
+    bias = tl.load(bias_ptr + j, j < columns, other=0.0)
+    x = tl.load(x_ptr + at, mask, other=0.0)
+    x = x - tl.sum(x) / (rows * columns)
+    tl.store(y_ptr + at, x * weight[:, None] + bias[None, :], mask)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 5), (4, 4), (3, 17)])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_rows_and_columns_loaded_in_front_of_a_reduction(rows, columns, in_place):
+    """Tiles of one dimension, read in one segment and broadcast in the next, which stores tiles of two."""
+    x, weight, bias = torch.randn(3, rows, columns), torch.randn(rows), torch.randn(columns)
+    source, *parameters = (t.to("gxu") for t in (x, weight, bias))
+    y = source if in_place else torch.full_like(source, float("nan"))
+    scale_groups[(3,)](source, *parameters, y, rows, columns, ROWS=4, COLUMNS=32)
+    assert_same(y.cpu(), (x - x.mean((1, 2), keepdim=True)) * weight[:, None] + bias, rtol=1e-4, atol=1e-5)

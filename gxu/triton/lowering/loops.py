@@ -179,8 +179,11 @@ def loops_of(items: list[Loop | Root]) -> Iterator[Loop]:
 
 
 def same_element(axes: tuple[Axis | None, ...], dims: tuple[Dim, ...]) -> bool:
-    """Whether a read at ``dims`` meets the element at ``axes``, one loop iteration for another."""
-    return all(
+    """Whether a read at ``dims`` meets the element at ``axes``, one loop iteration for another.
+
+    A read of a tile of another rank does not: it stands before a broadcast, so several iterations share its element.
+    """
+    return len(axes) == len(dims) and all(
         (axis is None and dim is None) or (axis is not None and isinstance(dim, Axis) and dim.find() is axis.find())
         for axis, dim in zip(axes, dims, strict=True)
     )
