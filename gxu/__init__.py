@@ -1,6 +1,7 @@
 """gxu: an accelerator as a PyTorch device, with torch.compile through Triton.
 
-Importing the package registers the device type `gxu` with PyTorch and nothing else: no runtime library is loaded, no
+Importing the package registers the device type `gxu` (GXU_DEVICE_NAME gives it another name) with PyTorch and nothing
+else: no runtime library is loaded, no
 device is touched, and neither Dynamo nor Inductor is imported. `import torch` does it by itself through the entry point
 `torch.backends`, unless TORCH_DEVICE_BACKEND_AUTOLOAD=0.
 
@@ -25,7 +26,10 @@ from gxu._version import __version__, check_torch_version  # noqa: E402
 
 check_torch_version(torch.__version__)
 
-from gxu import _C  # noqa: E402
+# The name before libgxu_torch.so, which reads it from the environment.
+from gxu import _name  # noqa: E402, F401
+
+from gxu import _C  # noqa: E402  # isort: skip
 
 if os.environ.get("GXU_REGISTER", "1") != "0":
     from gxu._registration import register

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from gxu import _C
+from gxu._name import DEVICE_TYPE
 
 DeviceLike = torch.device | str | int | None
 
@@ -23,13 +24,13 @@ def get_device_index(device: DeviceLike, *, optional: bool = True) -> int:
             device = torch.device(device)
         if device is not None and not isinstance(device, torch.device):
             raise ValueError(f"expected a torch.device, a string or an integer, but got {device!r}")
-        if device is not None and device.type != "gxu":
-            raise ValueError(f"Expected a gxu device, but got: {device}")
+        if device is not None and device.type != DEVICE_TYPE:
+            raise ValueError(f"Expected a {DEVICE_TYPE} device, but got: {device}")
         index = None if device is None else device.index
     if index is not None:
         return index
     if not optional:
-        raise ValueError(f"Expected a gxu device with a specified index or an integer, but got: {device}")
+        raise ValueError(f"Expected a {DEVICE_TYPE} device with a specified index or an integer, but got: {device}")
     return _C.current_device()
 
 
@@ -66,7 +67,7 @@ class device_of(device):  # noqa: N801
     """Context manager that makes the device of a tensor or storage current; does nothing where that is not a gxu."""
 
     def __init__(self, obj: Any) -> None:
-        super().__init__(obj.get_device() if obj.device.type == "gxu" else None)
+        super().__init__(obj.get_device() if obj.device.type == DEVICE_TYPE else None)
 
 
 def set_device(device: DeviceLike) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from gxu import compat, module, multiprocessing
-
-DEVICE_TYPE = "gxu"
+from gxu._name import DEVICE_TYPE
 
 
 def register() -> None:

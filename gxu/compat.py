@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from gxu import dlpack
+from gxu._name import DEVICE_TYPE
 
 _DATA_PARALLEL_ERROR = (
     "torch.nn.DataParallel does not support gxu devices: use torch.nn.parallel.DistributedDataParallel, with one "
@@ -31,11 +32,11 @@ def patch_dlpack() -> None:
 
     @functools.wraps(original_device)
     def dlpack_device(self: torch.Tensor) -> Any:
-        return dlpack.device_of(self) if self.device.type == "gxu" else original_device(self)
+        return dlpack.device_of(self) if self.device.type == DEVICE_TYPE else original_device(self)
 
     @functools.wraps(original_export)
     def export(self: torch.Tensor, **kwargs: Any) -> Any:
-        if self.device.type == "gxu":
+        if self.device.type == DEVICE_TYPE:
             alias = dlpack.host_alias(self, kwargs.get("dl_device"), kwargs.get("copy"))
             if alias is not None:
                 return original_export(alias, **{**kwargs, "stream": None})
@@ -62,13 +63,13 @@ def patch_data_parallel() -> None:
     @functools.wraps(original)
     def _get_available_device_type() -> str | None:
         device_type: str | None = original()
-        if device_type == "gxu":
+        if device_type == DEVICE_TYPE:
             raise RuntimeError(_DATA_PARALLEL_ERROR)
         return device_type
 
     @functools.wraps(original_init)
     def init(self: Any, module: torch.nn.Module, device_ids: Any = None, *args: Any, **kwargs: Any) -> None:
-        if original() == "gxu" and not device_ids and not any(_is_on_gxu(module)):
+        if original() == DEVICE_TYPE and not device_ids and not any(_is_on_gxu(module)):
             torch.nn.Module.__init__(self)
             self.module = module
             self.device_ids = []
@@ -82,7 +83,7 @@ def patch_data_parallel() -> None:
 
 def _is_on_gxu(module: torch.nn.Module) -> Iterator[bool]:
     for tensor in (*module.parameters(), *module.buffers()):
-        yield tensor.device.type == "gxu"
+        yield tensor.device.type == DEVICE_TYPE
 
 
 def patch_linear_cross_entropy() -> None:
@@ -96,14 +97,14 @@ def patch_linear_cross_entropy() -> None:
 
     @functools.wraps(original)
     def _resolve_auto_acc_dtype(dtype: torch.dtype, device: torch.device | None) -> torch.dtype | None:
-        is_gxu = device is not None and device.type == "gxu"
+        is_gxu = device is not None and device.type == DEVICE_TYPE
         resolved: torch.dtype | None = original(dtype, torch.device("cpu") if is_gxu else device)
         return resolved
 
     _resolve_auto_acc_dtype._gxu = True  # type: ignore[attr-defined]
     options._resolve_auto_acc_dtype = staticmethod(_resolve_auto_acc_dtype)
     defaults: dict[tuple[str, torch.dtype], Any] = module._AUTO_DEFAULTS
-    defaults.update({("gxu", dtype): row for (device, dtype), row in tuple(defaults.items()) if device == "cpu"})
+    defaults.update({(DEVICE_TYPE, dtype): row for (device, dtype), row in tuple(defaults.items()) if device == "cpu"})
 
 
 def patch_memory_snapshot() -> None:
@@ -116,7 +117,8 @@ def patch_memory_snapshot() -> None:
     @functools.wraps(original)
     def _snapshot(device: Any = None, augment_with_fx_traces: bool = False) -> dict[str, Any]:
         accelerator = torch.accelerator.current_accelerator()
-        owner: Any = torch.get_device_module("gxu").memory if accelerator and accelerator.type == "gxu" else None
+        is_gxu = accelerator is not None and accelerator.type == DEVICE_TYPE
+        owner: Any = torch.get_device_module(DEVICE_TYPE).memory if is_gxu else None
         function = original if owner is None else owner._snapshot
         snapshot: dict[str, Any] = function(device, augment_with_fx_traces=augment_with_fx_traces)
         return snapshot

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gxu import _C, streams
+from gxu._name import DEVICE_TYPE
 from gxu.memory import empty_cache
 
 PoolHandle = tuple[int, int]
@@ -237,7 +238,7 @@ def make_graphed_callables(
     Modules keep their identity and replay in the mode (training or evaluation) of the capture; in the other one they
     run as before.
     """
-    if torch.is_autocast_enabled("gxu") and torch.is_autocast_cache_enabled():
+    if torch.is_autocast_enabled(DEVICE_TYPE) and torch.is_autocast_cache_enabled():
         raise RuntimeError("make_graphed_callables does not support autocast's cache: use cache_enabled=False")
     several = isinstance(callables, tuple)
     functions = callables if several else (callables,)

@@ -18,6 +18,7 @@ import torch
 
 from gxu import _C
 from gxu._device import DeviceLike, get_device_index
+from gxu._name import DEVICE_TYPE
 from gxu.memory_summary import format_summary
 
 PoolId = tuple[int, int]
@@ -167,7 +168,9 @@ def caching_allocator_alloc(size: int, device: DeviceLike = None, stream: torch.
     elif isinstance(stream, torch.Stream):
         stream = stream.stream_id
     if not isinstance(stream, int):
-        raise TypeError(f"stream must be a torch.gxu.Stream or the handle of one, not {type(stream).__name__}")
+        raise TypeError(
+            f"stream must be a torch.{DEVICE_TYPE}.Stream or the handle of one, not {type(stream).__name__}"
+        )
     return _C.caching_allocator_alloc(size, stream, index)
 
 

@@ -25,6 +25,7 @@ from gxu._device import (
 from gxu._device import (
     _DeviceGuard as _DeviceGuard,
 )
+from gxu._name import DEVICE_TYPE
 from gxu.amp import get_amp_supported_dtype, is_autocast_available
 from gxu.device_properties import DeviceProperties
 from gxu.graphs import (
@@ -265,4 +266,4 @@ def __getattr__(name: str) -> Any:
 
     if name in activation.DISCOVERED_NAMES:
         return activation.discovered(name)
-    raise AttributeError(f"module 'torch.gxu' has no attribute '{name}'")
+    raise AttributeError(f"module 'torch.{DEVICE_TYPE}' has no attribute '{name}'")

@@ -14,6 +14,7 @@ import torch
 from torch.multiprocessing import reductions
 
 from gxu import _C
+from gxu._name import DEVICE_TYPE
 from gxu.streams import Event
 
 _Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -21,7 +22,7 @@ _Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
 
 def _reduce_storage(storage: torch.UntypedStorage) -> _Reduced:
     """What ForkingPickler sends for a storage: gxu's by the handle of its memory, others as torch does."""
-    if storage.device.type != "gxu":
+    if storage.device.type != DEVICE_TYPE:
         return reductions.reduce_storage(storage)
     if storage.nbytes() == 0:
         return _rebuild_empty_storage, (storage.device.index,)
@@ -40,7 +41,7 @@ def _rebuild_storage(handle: bytes, nbytes: int, device_index: int) -> torch.Unt
 
 
 def _rebuild_empty_storage(device_index: int) -> torch.UntypedStorage:
-    return torch.UntypedStorage(0, device=torch.device("gxu", device_index))
+    return torch.UntypedStorage(0, device=torch.device(DEVICE_TYPE, device_index))
 
 
 def _reduce_event(event: Event) -> _Reduced:

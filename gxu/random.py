@@ -8,6 +8,7 @@ import torch
 
 from gxu import _C
 from gxu._device import DeviceLike, get_device_index
+from gxu._name import DEVICE_TYPE
 
 #: Seeds for the generators that do not exist yet, from manual_seed before the first use of a device: by device index,
 #: None for all of them.
@@ -66,7 +67,7 @@ def initial_seed() -> int:
     return default_generator().initial_seed()
 
 
-def get_rng_state(device: DeviceLike = "gxu") -> torch.Tensor:
+def get_rng_state(device: DeviceLike = DEVICE_TYPE) -> torch.Tensor:
     """State of the device's generator, a ByteTensor on the CPU."""
     return default_generator(device).get_state()
 
@@ -77,7 +78,7 @@ def get_rng_state_all() -> list[torch.Tensor]:
     return [get_rng_state(index) for index in range(_C.device_count())]
 
 
-def set_rng_state(new_state: torch.Tensor, device: DeviceLike = "gxu") -> None:
+def set_rng_state(new_state: torch.Tensor, device: DeviceLike = DEVICE_TYPE) -> None:
     """Sets the state of the device's generator to one that get_rng_state returned."""
     default_generator(device).set_state(new_state)
 

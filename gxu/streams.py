@@ -8,6 +8,7 @@ import torch
 
 from gxu import _C
 from gxu._device import DeviceLike, get_device_index
+from gxu._name import DEVICE_TYPE
 
 
 class Stream(torch.Stream):
@@ -22,7 +23,7 @@ class Stream(torch.Stream):
     def __new__(cls, device: DeviceLike = None, priority: int = 0, **kwargs: Any) -> Stream:
         if "stream_id" in kwargs:
             return super().__new__(cls, **kwargs)
-        return super().__new__(cls, device=torch.device("gxu", get_device_index(device)), priority=priority)
+        return super().__new__(cls, device=torch.device(DEVICE_TYPE, get_device_index(device)), priority=priority)
 
     @property
     def gxu_stream(self) -> int:
@@ -50,7 +51,7 @@ class Stream(torch.Stream):
         return _C.stream_priority_range()
 
     def __repr__(self) -> str:
-        return f"torch.gxu.Stream(device={self.device}, gxu_stream={self.gxu_stream:#x})"
+        return f"torch.{DEVICE_TYPE}.Stream(device={self.device}, gxu_stream={self.gxu_stream:#x})"
 
 
 class ExternalStream(Stream):
@@ -80,7 +81,7 @@ class Event(torch.Event):
     def __new__(cls, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> Event:
         if interprocess and enable_timing:
             raise ValueError("an event that processes share takes no time: leave enable_timing=False")
-        event = super().__new__(cls, device=torch.device("gxu"), enable_timing=enable_timing, blocking=blocking)
+        event = super().__new__(cls, device=torch.device(DEVICE_TYPE), enable_timing=enable_timing, blocking=blocking)
         event._shared = _C.SharedEvent() if interprocess else None
         return event
 
@@ -138,7 +139,7 @@ class Event(torch.Event):
         return self.event_id
 
     def __repr__(self) -> str:
-        return f"torch.gxu.Event(gxu_event={self.gxu_event:#x})"
+        return f"torch.{DEVICE_TYPE}.Event(gxu_event={self.gxu_event:#x})"
 
 
 def _stream_data(stream_id: int, device_index: int) -> dict[str, int]:
@@ -161,7 +162,7 @@ def set_stream(stream: torch.Stream | None) -> None:
     """Makes `stream` this thread's current stream on its device, and leaves the current device as it is."""
     if stream is None:
         return
-    if stream.device.type != "gxu":
+    if stream.device.type != DEVICE_TYPE:
         raise ValueError(f"expected a gxu stream, but got one of {stream.device}")
     _C.set_stream(stream.stream_id, stream.device_index)
 

@@ -1,8 +1,11 @@
+#include "model_runner.h"
+
 #include <c10/core/DeviceGuard.h>
 #include <c10/gxu/GXUGuard.h>
 #include <torch/csrc/inductor/aoti_runner/model_container_runner_gxu.h>
 
 #include "../torch/device.h"
+#include "../torch/device_name.h"
 #include "package.h"
 
 namespace torch::inductor {
@@ -11,7 +14,7 @@ namespace {
 // The index in "gxu" (the current device) or "gxu:1".
 c10::DeviceIndex device_index(const std::string& device) {
   const c10::Device parsed(device);
-  TORCH_CHECK(parsed.type() == gxu::kGxu, "a model for gxu cannot run on ", device);
+  TORCH_CHECK(parsed.type() == gxu::kGxu, "a model for ", gxu::device_name(), " cannot run on ", device);
   return gxu::resolve_device_index(parsed.index());
 }
 
@@ -30,9 +33,9 @@ std::unique_ptr<AOTIModelContainerRunner> create(const std::string& model_so_pat
                                                        run_single_threaded);
 }
 
-const RegisterAOTIModelRunner registration("gxu", &create);
-
 }  // namespace
+
+void register_model_runner() { getAOTIModelRunnerRegistry()[gxu::device_name()] = &create; }
 
 AOTIModelContainerRunnerGXU::AOTIModelContainerRunnerGXU(const std::string& model_so_path, size_t num_models,
                                                          const std::string& device, const std::string& kernel_dir,

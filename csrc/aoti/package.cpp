@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "../torch/device.h"
+#include "../torch/device_name.h"
 
 namespace gxu {
 namespace {
@@ -94,7 +95,7 @@ void check_package(const std::string& model_so_path, c10::DeviceIndex device) {
   if (const auto found = member(json, "GXU_TARGET")) {
     const std::string wanted = target(device_properties(device));
     TORCH_CHECK(*found == wanted, "The package of ", model_so_path, " was compiled for devices of the kind ", *found,
-                ", but gxu:", static_cast<int>(device), " is ", wanted, again);
+                ", but ", gxu::device_name(), ":", static_cast<int>(device), " is ", wanted, again);
   }
   if (const auto found = member(json, "GXU_CPU_FLAGS")) {
     const std::set<std::string> available = cpu_flags();

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "allocator.h"
+#include "device_name.h"
 #include "stream.h"
 
 namespace gxu {
@@ -100,8 +101,8 @@ at::Tensor adopt_from_cpu(const at::Tensor& tensor, c10::DeviceIndex device) {
   if (!tensor.defined() || !tensor.device().is_cpu()) {
     return tensor;
   }
-  TORCH_CHECK_NOT_IMPLEMENTED(tensor.layout() == at::kStrided && tensor.has_storage(),
-                              "gxu tensors are dense, sparse or quantized: a result with layout ", tensor.layout(),
+  TORCH_CHECK_NOT_IMPLEMENTED(tensor.layout() == at::kStrided && tensor.has_storage(), device_name(),
+                              " tensors are dense, sparse or quantized: a result with layout ", tensor.layout(),
                               " is not supported; move the inputs to the CPU first.");
   c10::Storage storage = tensor.storage();
   c10::StorageImpl& impl = *storage.unsafeGetStorageImpl();

@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "allocator/device_cache.h"
+#include "device_name.h"
 #include "memory_check.h"
 #include "stream.h"
 
@@ -172,7 +173,8 @@ void CachingAllocator::emptyCache(c10::MempoolId_t pool) {
 }
 
 void CachingAllocator::recordStream(const at::DataPtr& pointer, c10::Stream stream) {
-  TORCH_CHECK(stream.device_type() == kGxu, "record_stream expects a gxu stream, but got one of ", stream.device());
+  TORCH_CHECK(stream.device_type() == kGxu, "record_stream expects a stream of ", device_name(), ", but got one of ",
+              stream.device());
   Cache& all = cache();
   std::lock_guard<Mutex> lock(all.mutex);
   Block* block = all.find(pointer.get());

@@ -9,6 +9,7 @@
 
 #include "alias.h"
 #include "allocator.h"
+#include "device_name.h"
 #include "graph_capture.h"
 #include "lent_alias.h"
 #include "pinned_allocator.h"
@@ -176,7 +177,7 @@ at::Tensor& copy_(at::Tensor& destination, const at::Tensor& source, bool non_bl
   }
   for (const at::Tensor& tensor : {destination, source}) {
     TORCH_CHECK_NOT_IMPLEMENTED(tensor.layout() == at::kStrided && (is_gxu(tensor) || tensor.device().is_cpu()),
-                                "a copy between gxu and a tensor on ", tensor.device(), " with layout ",
+                                "a copy between ", device_name(), " and a tensor on ", tensor.device(), " with layout ",
                                 tensor.layout(), " is not supported; copy through a dense CPU tensor.");
   }
   const at::Tensor from = source.sizes() == destination.sizes() ? source : source.expand(destination.sizes());

@@ -11,6 +11,7 @@
 #include <unordered_set>
 
 #include "alias.h"
+#include "device_name.h"
 #include "generator.h"
 #include "graph_capture.h"
 #include "parts.h"
@@ -282,7 +283,7 @@ void warn_once(const std::string& name, c10::DeviceIndex device) {
       return;
     }
   }
-  TORCH_WARN("The operator '", name, "' is not implemented for gxu:", static_cast<int>(device),
+  TORCH_WARN("The operator '", name, "' is not implemented for ", device_name(), ":", static_cast<int>(device),
              ", whose memory no other device reaches: it runs on the CPU, with copies of its arguments and results.");
 }
 
@@ -297,7 +298,7 @@ void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet /*keys
   const c10::DeviceIndex device = call.device();
   if (device_delegate(device) == Delegate::kNone) {
     TORCH_CHECK_NOT_IMPLEMENTED(functionality == c10::DispatchKey::Dense, op.schema().name(), " of a ", functionality,
-                                " tensor on gxu:", static_cast<int>(device),
+                                " tensor on ", device_name(), ":", static_cast<int>(device),
                                 ", whose memory the CPU does not reach, is not supported; use a dense tensor.");
     warn_once(op.schema().name(), device);
     at::native::cpu_fallback(op, stack);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "delegate_allocator.h"
+#include "device_name.h"
 #include "graph_capture.h"
 
 namespace gxu {
@@ -136,7 +137,8 @@ c10::DeviceIndex device_count_or_zero() noexcept {
 void check_device_index(int64_t index) {
   const auto count = device_count();
   TORCH_CHECK(index >= 0 && index < count, "GXU device index ", index, " is out of range: this process has ",
-              static_cast<int>(count), count == 1 ? " device (gxu:0)." : " devices, numbered from gxu:0.");
+              static_cast<int>(count), count == 1 ? " device (" : " devices, numbered from ", device_name(),
+              count == 1 ? ":0)." : ":0.");
 }
 
 c10::DeviceIndex resolve_device_index(int64_t index) {

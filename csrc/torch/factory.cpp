@@ -15,6 +15,7 @@
 
 #include "allocator.h"
 #include "copy.h"
+#include "device_name.h"
 
 namespace gxu {
 namespace {
@@ -22,8 +23,8 @@ namespace {
 constexpr c10::DispatchKeySet kKeys(c10::DispatchKey::PrivateUse1);
 
 void check_options(std::optional<at::Layout> layout, std::optional<bool> pin_memory) {
-  TORCH_CHECK_NOT_IMPLEMENTED(layout.value_or(at::kStrided) == at::kStrided, "gxu tensors are dense: the layout ",
-                              *layout, " is not supported.");
+  TORCH_CHECK_NOT_IMPLEMENTED(layout.value_or(at::kStrided) == at::kStrided, device_name(),
+                              " tensors are dense: the layout ", *layout, " is not supported.");
   TORCH_CHECK(!pin_memory.value_or(false), "Only dense CPU tensors can be pinned");
 }
 

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "device.h"
+#include "device_name.h"
 
 namespace gxu {
 namespace {
@@ -57,8 +58,8 @@ uint64_t GeneratorImpl::seed() {
 void GeneratorImpl::set_state(const c10::TensorImpl& new_state) {
   at::detail::check_rng_state(new_state);
   const int64_t bytes = new_state.numel();
-  TORCH_CHECK(bytes == kStateBytes || bytes == kSeedBytes, "RNG state is wrong size: a gxu generator has ", kStateBytes,
-              " bytes (seed and offset), but got ", bytes);
+  TORCH_CHECK(bytes == kStateBytes || bytes == kSeedBytes, "RNG state is wrong size: a generator of ", device_name(),
+              " has ", kStateBytes, " bytes (seed and offset), but got ", bytes);
   const auto* data = new_state.data_dtype_initialized<uint8_t>();
   uint64_t seed = 0;
   uint64_t offset = 0;
@@ -81,7 +82,8 @@ c10::intrusive_ptr<c10::TensorImpl> GeneratorImpl::get_state() const {
 
 void GeneratorImpl::graphsafe_set_state(const c10::intrusive_ptr<c10::GeneratorImpl>& new_state) {
   const auto other = c10::dynamic_intrusive_pointer_cast<GeneratorImpl>(new_state);
-  TORCH_CHECK(other, "graphsafe_set_state of a gxu generator takes the state of a gxu generator.");
+  TORCH_CHECK(other, "graphsafe_set_state of a generator of ", device_name(),
+              " takes the state of another one of that device.");
   state_ = other->state_;
 }
 
@@ -115,8 +117,8 @@ GeneratorImpl& generator_or_default(const std::optional<at::Generator>& generato
   if (!generator || !generator->defined()) {
     return *static_cast<GeneratorImpl*>(default_generator(device).unsafeGetGeneratorImpl());
   }
-  TORCH_CHECK(generator->device().type() == kGxu, "Expected a 'gxu' device type for generator but found '",
-              generator->device().type(), "'");
+  TORCH_CHECK(generator->device().type() == kGxu, "Expected a '", device_name(),
+              "' device type for generator but found '", generator->device().type(), "'");
   return *static_cast<GeneratorImpl*>(generator->unsafeGetGeneratorImpl());
 }
 

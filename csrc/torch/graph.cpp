@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "allocator.h"
+#include "device_name.h"
 #include "graph_capture.h"
 #include "stream.h"
 
@@ -21,7 +22,7 @@ class GraphImpl final : public at::GraphImplInterface {
     try {
       reset();
     } catch (const std::exception& error) {
-      TORCH_WARN("A gxu graph could not be released: ", error.what());
+      TORCH_WARN("A graph of ", device_name(), " could not be released: ", error.what());
     }
   }
 
@@ -31,8 +32,8 @@ class GraphImpl final : public at::GraphImplInterface {
     ensure_initialized();
     TORCH_CHECK(!work_, "This graph holds a capture already: call reset() before capturing again.");
     const c10::Stream stream = current_stream(-1);
-    TORCH_CHECK(stream.id() != 0,
-                "A graph cannot be captured on the default stream: make another one current (torch.gxu.graph does).");
+    TORCH_CHECK(stream.id() != 0, "A graph cannot be captured on the default stream: make another one current (torch.",
+                device_name(), ".graph does).");
     TORCH_CHECK(!captures_on(stream), "The current stream is capturing a graph already.");
     pool_ = pool == c10::MempoolId_t{0, 0} ? CachingAllocator::new_pool_id(false) : pool;
     auto work = std::make_shared<GraphWork>(stream.device_index());

@@ -6,6 +6,7 @@
 #include <array>
 #include <unordered_map>
 
+#include "device_name.h"
 #include "stream.h"
 
 namespace gxu {
@@ -66,8 +67,8 @@ AsynchronousErrors& asynchronous_errors() {
 }
 
 void record_replay_error(c10::DeviceIndex device, const std::string& step, const std::string& what) {
-  record_asynchronous_error(
-      device, c10::str("A replayed graph failed on gxu:", static_cast<int>(device), " in ", step, ": ", what));
+  record_asynchronous_error(device, c10::str("A replayed graph failed on ", device_name(), ":",
+                                             static_cast<int>(device), " in ", step, ": ", what));
 }
 
 }  // namespace
@@ -84,7 +85,8 @@ GraphWork* detail::find_capture(c10::DeviceIndex device) {
   // A capture that a caller of the runtime began is not PyTorch's to record operators in.
   TORCH_CHECK(found != captures().by_id.end(),
               "The current stream captures a graph that was begun through the runtime's C interface, which records "
-              "kernels and copies but no operators: capture with torch.gxu.graph.");
+              "kernels and copies but no operators: capture with torch.",
+              device_name(), ".graph.");
   return found->second.get();
 }
 

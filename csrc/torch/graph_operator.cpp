@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "alias.h"
+#include "device_name.h"
 #include "factory.h"
 #include "graph_capture.h"
 
@@ -264,9 +265,9 @@ void capture_operator(GraphWork& work, const c10::OperatorHandle& op, torch::jit
 void capture_copy(GraphWork& work, const at::Tensor& destination, const at::Tensor& source) {
   if (!is_gxu(destination) || !is_gxu(source)) {
     const std::string message =
-        "A graph cannot capture a copy between gxu and pageable CPU memory: it waits for the device. Copy outside of "
-        "the "
-        "capture, or from and to pinned memory with non_blocking=True.";
+        "A graph cannot capture a copy between " + device_name() +
+        " and pageable CPU memory: it waits for the device. Copy outside of the capture, or from "
+        "and to pinned memory with non_blocking=True.";
     work.fail(message);
     TORCH_CHECK(false, message);
   }

@@ -4,6 +4,7 @@
 
 #include "allocator.h"
 #include "device.h"
+#include "device_name.h"
 #include "graph_capture.h"
 #include "stream.h"
 
@@ -66,9 +67,8 @@ struct GuardImpl final : c10::impl::DeviceGuardImplInterface {
 
   void record(void** event, const c10::Stream& stream, const c10::DeviceIndex device_index,
               const c10::EventFlag flag) const override {
-    TORCH_CHECK(device_index == -1 || device_index == stream.device_index(),
-                "The event of gxu:", static_cast<int>(device_index), " cannot be recorded on a stream of ",
-                stream.device(), ".");
+    TORCH_CHECK(device_index == -1 || device_index == stream.device_index(), "The event of ", device_name(), ":",
+                static_cast<int>(device_index), " cannot be recorded on a stream of ", stream.device(), ".");
     ensure_initialized();
     const DeviceScope scope(stream.device_index());
     if (*event == nullptr) {

@@ -15,6 +15,7 @@
 #include "delegate.h"
 #include "device.h"
 #include "device_guard_module.h"
+#include "device_name.h"
 #include "factory.h"
 #include "function_module.h"
 #include "generator.h"
@@ -179,7 +180,7 @@ uint64_t module_get_function(uint64_t module, const std::string& name) {
 }
 
 std::optional<at::Tensor> host_alias(const at::Tensor& tensor) {
-  TORCH_CHECK(is_gxu(tensor), "expected a tensor on gxu, but got one on ", tensor.device());
+  TORCH_CHECK(is_gxu(tensor), "expected a tensor on ", device_name(), ", but got one on ", tensor.device());
   const c10::DeviceIndex device = tensor.device().index();
   if (device_properties(device).host_accessible != 1) {
     return std::nullopt;

@@ -17,6 +17,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "device_name.h"
 #include "profiler_records.h"
 
 namespace gxu {
@@ -133,7 +134,7 @@ class Session final : public libkineto::IActivityProfilerSession {
     window_start_ = start;
     window_end_ = end;
     buffer_ = std::make_unique<libkineto::CpuTraceBuffer>();
-    buffer_->span = libkineto::TraceSpan(start, end, "gxu");
+    buffer_->span = libkineto::TraceSpan(start, end, device_name());
     for (const RuntimeCallRecord& call : records_.calls) {
       contexts_.emplace(call.id, call.context);
     }
@@ -271,7 +272,7 @@ class Profiler final : public libkineto::IActivityProfiler {
   }
 
  private:
-  const std::string name_ = "gxu";
+  const std::string name_ = device_name();
 };
 
 REGISTER_PRIVATEUSE1_PROFILER(Profiler);

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "allocator.h"
+#include "device_name.h"
 #include "stream.h"
 
 namespace gxu {
@@ -85,7 +86,7 @@ const SharedBlock* shared_block(const c10::StorageImpl& storage) {
 std::string share_storage(const c10::Storage& storage) {
   static auto* mutex = new std::mutex;  // two threads may send one storage
   c10::StorageImpl& impl = *storage.unsafeGetStorageImpl();
-  TORCH_CHECK(impl.device_type() == kGxu, "expected a storage on gxu, but got one on ", impl.device());
+  TORCH_CHECK(impl.device_type() == kGxu, "expected a storage on ", device_name(), ", but got one on ", impl.device());
   TORCH_CHECK(impl.nbytes() > 0, "a storage without memory cannot be shared");
   synchronize_device(impl.device().index());
   std::lock_guard<std::mutex> lock(*mutex);
@@ -98,7 +99,7 @@ c10::Storage open_storage(const std::string& handle, size_t nbytes, int64_t devi
   ensure_initialized();
   const c10::DeviceIndex index = resolve_device_index(device);
   auto block = std::make_unique<SharedBlock>();
-  TORCH_CHECK(handle.size() == sizeof(block->handle.reserved), "a handle of shared gxu memory has ",
+  TORCH_CHECK(handle.size() == sizeof(block->handle.reserved), "a handle of shared ", device_name(), " memory has ",
               sizeof(block->handle.reserved), " bytes, but got ", handle.size());
   std::memcpy(block->handle.reserved, handle.data(), handle.size());
   block->is_imported = true;
@@ -108,7 +109,8 @@ c10::Storage open_storage(const std::string& handle, size_t nbytes, int64_t devi
   const bool fits =
       runtime().gxuPointerGetAttributes(&attributes, block->pointer) == gxuSuccess && nbytes <= attributes.size;
   at::DataPtr pointer = make_pointer(std::move(block), c10::Device(kGxu, index));
-  TORCH_CHECK(fits, "the shared gxu memory has fewer than the ", nbytes, " bytes of the storage that was sent");
+  TORCH_CHECK(fits, "the shared ", device_name(), " memory has fewer than the ", nbytes,
+              " bytes of the storage that was sent");
   return c10::Storage(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), nbytes,
                                                             std::move(pointer), &CachingAllocator::instance(), false));
 }

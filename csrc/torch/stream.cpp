@@ -6,6 +6,7 @@
 #include <array>
 #include <mutex>
 
+#include "device_name.h"
 #include "graph_capture.h"
 
 namespace gxu {
@@ -73,7 +74,8 @@ c10::Stream current_stream(c10::DeviceIndex device) {
 }
 
 c10::Stream exchange_stream(c10::Stream stream) {
-  TORCH_CHECK(stream.device_type() == kGxu, "expected a stream of a gxu device, but got one of ", stream.device());
+  TORCH_CHECK(stream.device_type() == kGxu, "expected a stream of ", device_name(), ", but got one of ",
+              stream.device());
   const auto device = resolve_device_index(stream.device_index());
   const c10::StreamId previous = thread_streams[device];
   thread_streams[device] = stream.id();

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gxu._name import DEVICE_TYPE
 from gxu.inductor.device import device_module
 
 #: The least that the best blocks' time over ours should be.
@@ -181,7 +182,7 @@ def measure(workload: Workload, seconds: float) -> Row:
     generator = torch.Generator().manual_seed(0)
     host = [torch.randn(shape, generator=generator) for shape in workload.shapes]
     expected = workload.function(*(t.double() for t in host))
-    operands = [t.to("gxu") for t in host]
+    operands = [t.to(DEVICE_TYPE) for t in host]
     ours, blocks = _compile(workload, operands, expected)
     with config.patch(use_grid_rule=False):
         torchs, _ = _compile(workload, operands, expected)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gxu._name import DEVICE_TYPE
+
 STEPS = 12
 
 
@@ -80,7 +82,7 @@ RUNS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor], Callable
 }
 
 
-def measure(name: str, device: str = "gxu") -> Row:
+def measure(name: str, device: str = DEVICE_TYPE) -> Row:
     """Trains STEPS steps with AdamW from an empty cache."""
     make_model, make_batch, size = RUNS[name]
     device_module = torch.get_device_module(device)

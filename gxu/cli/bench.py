@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
+from gxu._name import DEVICE_TYPE
 from gxu.cli import bench_heuristics, bench_memory, bench_models, bench_triton
 from gxu.cli.errors import UsageError
 from gxu.cli.output import check_writable, make_console, make_progress, summarise_bars, write_json
@@ -90,7 +91,7 @@ def bench_eager(args: argparse.Namespace) -> list[Row]:
 
     if min(args.elements) < 1:
         raise UsageError(f"--elements {min(args.elements)}: want sizes of at least 1")
-    synchronize = torch.get_device_module("gxu").synchronize
+    synchronize = torch.get_device_module(DEVICE_TYPE).synchronize
     rows = []
     with torch.no_grad(), make_progress() as progress:
         task = progress.add_task("eager operators", total=len(args.elements) * len(operators()))
@@ -109,7 +110,7 @@ def eager_calls(
     make: Callable[[str, int], Callable[[], Tensor]], elements: int, synchronize: Callable[[], None]
 ) -> dict[str, Callable[[], object]]:
     """Each entry calls the operator CALLS times on one device and waits for the results once, as programs do."""
-    on_cpu, on_gxu = make("cpu", elements), make("gxu", elements)
+    on_cpu, on_gxu = make("cpu", elements), make(DEVICE_TYPE, elements)
 
     def cpu() -> None:
         for _ in range(CALLS):

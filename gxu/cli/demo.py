@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from gxu._name import DEVICE_TYPE
 from gxu.cli.errors import UsageError
 from gxu.cli.output import check_writable, make_console, make_progress, write_json
 
@@ -152,10 +153,11 @@ def measure(workload: Workload, seconds: float, progress: Progress) -> Result:
 
     synchronize: dict[str, Callable[[], None]] = {
         "cpu": lambda: None,
-        "gxu": torch.get_device_module("gxu").synchronize,
+        "gxu": torch.get_device_module(DEVICE_TYPE).synchronize,
     }
-    modules = {"cpu": workload.module, "gxu": copy.deepcopy(workload.module).to("gxu")}
-    batches = {device: [tuple(t.to(device) for t in batch) for batch in workload.batches] for device in modules}
+    modules = {"cpu": workload.module, "gxu": copy.deepcopy(workload.module).to(DEVICE_TYPE)}
+    names = {"cpu": "cpu", "gxu": DEVICE_TYPE}
+    batches = {device: [tuple(t.to(names[device]) for t in batch) for batch in workload.batches] for device in modules}
 
     def caller(variant: str) -> Callable[[], Tensor]:
         device = variant.split("_")[0]
@@ -172,7 +174,7 @@ def measure(workload: Workload, seconds: float, progress: Progress) -> Result:
     with torch.no_grad(), contextlib.ExitStack() as caches:
         task = progress.add_task("starting the compiler", total=None)
         caches.enter_context(fresh_cache())
-        warm_up_compiler(["gxu", "cpu"])
+        warm_up_compiler([DEVICE_TYPE, "cpu"])
         progress.remove_task(task)
         compiled = {}
         # gxu is first: what a first real compilation still has to initialise counts against it.
@@ -219,7 +221,7 @@ def gradient_difference(workload: Workload) -> float:
         return [p.grad.cpu() for p in module.parameters() if p.grad is not None]
 
     expected = gradients(copy.deepcopy(workload.module), "cpu", compiled=False)
-    actual = gradients(copy.deepcopy(workload.module).to("gxu"), "gxu", compiled=True)
+    actual = gradients(copy.deepcopy(workload.module).to(DEVICE_TYPE), DEVICE_TYPE, compiled=True)
     return max(float((a - e).abs().max()) for a, e in zip(actual, expected, strict=True))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from gxu._name import DEVICE_TYPE
 from gxu.cli.output import check_writable, make_console, write_json
 
 #: Value of --json without a file.
@@ -158,7 +159,7 @@ def privateuse1_name() -> str:
     import torch
 
     name = torch._C._get_privateuse1_backend_name()
-    if name != "gxu":
+    if name != DEVICE_TYPE:
         raise CheckError(f"PrivateUse1 is named {name!r}")
     return name
 
@@ -166,22 +167,22 @@ def privateuse1_name() -> str:
 def device_module() -> str:
     import torch
 
-    module = torch.get_device_module("gxu")
+    module = torch.get_device_module(DEVICE_TYPE)
     missing = [name for name in DEVICE_MODULE_FUNCTIONS if not callable(getattr(module, name, None))]
     if missing:
-        raise CheckError(f"torch.gxu has no {', '.join(missing)}")
+        raise CheckError(f"torch.{DEVICE_TYPE} has no {', '.join(missing)}")
     if not module.is_available():
-        raise CheckError("torch.gxu.is_available() is False")
-    return f"torch.gxu, {len(DEVICE_MODULE_FUNCTIONS)} functions, {module.device_count()} device(s)"
+        raise CheckError(f"torch.{DEVICE_TYPE}.is_available() is False")
+    return f"torch.{DEVICE_TYPE}, {len(DEVICE_MODULE_FUNCTIONS)} functions, {module.device_count()} device(s)"
 
 
 def device_interface() -> str:
     """Asks Dynamo's interface everything that Inductor asks it, and makes it refuse a device that does not exist."""
     from torch._dynamo.device_interface import get_interface_for_device
 
-    interface = get_interface_for_device("gxu")
-    if get_interface_for_device("gxu:0") is not interface:
-        raise CheckError("gxu:0 has another interface than gxu")
+    interface = get_interface_for_device(DEVICE_TYPE)
+    if get_interface_for_device(f"{DEVICE_TYPE}:0") is not interface:
+        raise CheckError(f"{DEVICE_TYPE}:0 has another interface than {DEVICE_TYPE}")
     count, current = interface.device_count(), interface.current_device()
     properties = interface.get_device_properties(current)
     if interface.Worker.get_device_properties(current) != properties:
@@ -209,10 +210,10 @@ def device_interface() -> str:
 def triton_capable() -> str:
     from torch._dynamo.device_interface import get_interface_for_device
 
-    interface = get_interface_for_device("gxu")
-    if not interface.is_triton_capable("gxu:0"):
+    interface = get_interface_for_device(DEVICE_TYPE)
+    if not interface.is_triton_capable(f"{DEVICE_TYPE}:0"):
         raise CheckError("is_triton_capable() is False")
-    interface.raise_if_triton_unavailable("gxu:0")
+    interface.raise_if_triton_unavailable(f"{DEVICE_TYPE}:0")
     return "is_triton_capable, raise_if_triton_unavailable"
 
 
@@ -231,7 +232,7 @@ def op_override(name: str) -> str:
     arguments = OP_OVERRIDES[name]
     if name == "cpp_scratch":
         arguments = (*arguments, TritonScratchWorkspace(size=0, generate_dtype_str=lambda: "uint8"))
-    snippet = getattr(get_device_op_overrides("gxu"), name)(*arguments)
+    snippet = getattr(get_device_op_overrides(DEVICE_TYPE), name)(*arguments)
     if isinstance(snippet, tuple):
         snippet = snippet[0][0]
     lines = [line.strip() for line in snippet.strip().splitlines()]
@@ -248,7 +249,7 @@ def all_op_overrides() -> str:
     methods = {name for name, value in vars(DeviceOpOverrides).items() if callable(value) and name[0] != "_"}
     if unknown := methods ^ OP_OVERRIDES.keys():
         raise CheckError(f"torch's DeviceOpOverrides differs in {', '.join(sorted(unknown))}")
-    return f"{type(get_device_op_overrides('gxu')).__name__}, {len(methods)} methods"
+    return f"{type(get_device_op_overrides(DEVICE_TYPE)).__name__}, {len(methods)} methods"
 
 
 def scheduling() -> str:
@@ -256,9 +257,9 @@ def scheduling() -> str:
     from torch._inductor import ir
     from torch._inductor.codegen.common import get_scheduling_for_device
 
-    found = get_scheduling_for_device("gxu")
-    if found is None or not ir.is_triton("gxu"):
-        raise CheckError(f"Inductor has {found} for gxu, which is no class derived from TritonScheduling")
+    found = get_scheduling_for_device(DEVICE_TYPE)
+    if found is None or not ir.is_triton(DEVICE_TYPE):
+        raise CheckError(f"Inductor has {found} for {DEVICE_TYPE}, which is no class derived from TritonScheduling")
     return getattr(found, "__name__", repr(found))
 
 
@@ -266,9 +267,9 @@ def wrapper(kind: str) -> str:
     _register_with_inductor()
     from torch._inductor.codegen.common import get_wrapper_codegen_for_device
 
-    found = get_wrapper_codegen_for_device("gxu", cpp_wrapper=kind == "C++", fx_wrapper=kind == "FX")
+    found = get_wrapper_codegen_for_device(DEVICE_TYPE, cpp_wrapper=kind == "C++", fx_wrapper=kind == "FX")
     if found is None:
-        raise CheckError(f"Inductor has no {kind} wrapper for gxu")
+        raise CheckError(f"Inductor has no {kind} wrapper for {DEVICE_TYPE}")
     return getattr(found, "__name__", repr(found))
 
 
@@ -276,9 +277,9 @@ def gpu_type() -> str:
     _register_with_inductor()
     from torch._inductor.utils import is_gpu
 
-    if not is_gpu("gxu"):
-        raise CheckError("Inductor does not count gxu among its GPU types, so it would omit device guards")
-    return "is_gpu('gxu')"
+    if not is_gpu(DEVICE_TYPE):
+        raise CheckError(f"Inductor does not count {DEVICE_TYPE} among its GPU types, so it would omit device guards")
+    return f"is_gpu({DEVICE_TYPE!r})"
 
 
 def has_triton() -> str:
@@ -287,26 +288,38 @@ def has_triton() -> str:
     import torch
     from torch.utils import _triton
 
-    tensor = torch.empty(1, device="gxu")
+    tensor = torch.empty(1, device=DEVICE_TYPE)
     if not _triton.has_triton():
         raise CheckError("has_triton() is False, so Inductor would refuse to compile")
     return f"has_triton() with a tensor on {tensor.device}"
 
 
+def _triton_backend_name() -> str:
+    """The backend that compiles for the target which the device's properties name."""
+    from gxu import _C
+
+    target: str = _C.get_device_properties(0)["triton_backend"]
+    # Triton lists these two under their vendors' names.
+    return {"cuda": "nvidia", "hip": "amd"}.get(target, target)
+
+
 def triton_backend() -> str:
     from triton.backends import backends
 
-    if "gxu" not in backends:
-        raise CheckError(f"Triton knows the backends {', '.join(sorted(backends)) or 'none'}")
-    return f"{backends['gxu'].compiler.__module__}, {backends['gxu'].driver.__module__}"
+    name = _triton_backend_name()
+    if name not in backends:
+        raise CheckError(f"the device wants {name}, and Triton knows {', '.join(sorted(backends)) or 'none'}")
+    return f"{backends[name].compiler.__module__}, {backends[name].driver.__module__}"
 
 
 def triton_driver() -> str:
     from triton.compiler.compiler import make_backend
     from triton.runtime import driver
 
+    from gxu import _C
+
     target = driver.active.get_current_target()
-    if target.backend != "gxu":
+    if target.backend != _C.get_device_properties(0)["triton_backend"]:
         raise CheckError(f"the active Triton driver is {type(driver.active).__name__}, for {target.backend}")
     return f"{type(driver.active).__name__}, {target}, {type(make_backend(target)).__name__}"
 
@@ -339,11 +352,11 @@ def compile_and_run() -> str:
     x = torch.linspace(-3, 3, 64 * 100).reshape(64, 100)
     with fresh_cache():
         launched = _C.launch_count()
-        actual = torch.compile(softmax, fullgraph=True)(x.to("gxu")).cpu()
+        actual = torch.compile(softmax, fullgraph=True)(x.to(DEVICE_TYPE)).cpu()
         launched = _C.launch_count() - launched
     difference = float((actual - softmax(x)).abs().max())
     if launched < 1:
-        raise CheckError("the compiled function launched no kernel on gxu")
+        raise CheckError(f"the compiled function launched no kernel on {DEVICE_TYPE}")
     if difference > 1e-5:
         raise CheckError(f"a compiled softmax differs from the CPU's by {difference:.1e}")
     return f"{launched} kernel(s) launched, largest difference from the CPU {difference:.1e}"

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
+from gxu._name import DEVICE_TYPE
+
 log = logging.getLogger(__name__)
 
 
@@ -118,7 +120,7 @@ def discovered(name: str) -> type:
         from gxu.inductor.registration import DISCOVERED
     except Exception as error:
         log.exception("gxu could not import its Inductor backend: torch.compile will not work on gxu")
-        raise RuntimeError(f"torch.gxu.{name} is not available: {error}") from error
+        raise RuntimeError(f"torch.{DEVICE_TYPE}.{name} is not available: {error}") from error
     return DISCOVERED[name]
 
 

@@ -19,6 +19,7 @@ from torch._inductor.runtime.triton_heuristics import (
 from torch.utils._ordered_set import OrderedSet
 
 from gxu.inductor import block_sizes
+from gxu.inductor.device import triton_target
 from gxu.triton.driver import current_target
 
 
@@ -136,3 +137,8 @@ class GXUCachingAutotuner(DeviceCachingAutotuner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.coordesc_tuner: CoordescTuner = GXUCoordescTuner.of(self.coordesc_tuner)
+
+    def _create_compile_meta(self, cfg: Any) -> dict[str, Any]:
+        meta = super()._create_compile_meta(cfg)
+        meta["device_type"], meta["cc"] = triton_target(meta["device_type"], meta["cc"])
+        return meta

@@ -19,6 +19,7 @@ from torch._inductor.custom_graph_pass import CustomGraphModulePass
 
 import gxu
 from gxu import _C
+from gxu.inductor.device import DEVICE_TYPE
 
 #: A library up to this size (bytes) is known by its contents, a larger one by its size and time of modification.
 _HASHED_LIBRARY_SIZE = 64 << 20
@@ -93,7 +94,7 @@ class GXUBackendPass(CustomGraphModulePass):
         from torch._inductor.fx_passes.post_grad import ConstructorMoverPass
 
         # Inductor runs this for `get_gpu_type()` only, which gxu is not.
-        ConstructorMoverPass("gxu", allow_inputs=False, allow_outputs=False)(gm.graph)
+        ConstructorMoverPass(DEVICE_TYPE, allow_inputs=False, allow_outputs=False)(gm.graph)
 
     def uuid(self) -> Any:
         return (*identity(), *devices())

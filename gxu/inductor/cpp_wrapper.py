@@ -22,6 +22,14 @@ from gxu.inductor.device import DEVICE_TYPE
 _PRIVATEUSE1 = 20
 
 
+#: What the C functions and headers in gxu/include call the device, whatever its name under PyTorch is.
+_NAME_IN_C = "gxu"
+
+
+def _name_in_c(device: str) -> str:
+    return _NAME_IN_C if device == DEVICE_TYPE else device
+
+
 class _TritonCall(DeferredTritonCallWrapper):
     """The function around one Triton kernel: loads it at its first call, launches it."""
 
@@ -63,10 +71,26 @@ class GXUCppWrapper(CppWrapperGpu):
         self.writeline(f"AOTI_TORCH_GXU_CHECK({self.device_codegen.aoti_get_stream()}({device_idx}, (void**)&{name}));")
         return name
 
+    @staticmethod
+    def get_c_shim_func_name(kernel: str, device: str) -> str:
+        return CppWrapperGpu.get_c_shim_func_name(kernel, _name_in_c(device))
+
+    @staticmethod
+    def get_device_include_path_jit(device: str) -> str:
+        return CppWrapperGpu.get_device_include_path_jit(_name_in_c(device))
+
+    @staticmethod
+    def get_device_include_path_aot(device: str) -> str:
+        return CppWrapperGpu.get_device_include_path_aot(_name_in_c(device))
+
     def add_device_include(self, device: str) -> None:
         # gxu's header decides how PyTorch's, which the other devices' headers include, are compiled: it comes first.
         if DEVICE_TYPE not in self.included_devices:
             super().add_device_include(DEVICE_TYPE)
+            if DEVICE_TYPE != _NAME_IN_C:
+                # The one function that torch calls by the device's name without asking get_c_shim_func_name.
+                shim = "aoti_torch_{}_view_dtype".format
+                self.header.splice(f"#define {shim(DEVICE_TYPE)} {shim(_NAME_IN_C)}")
         super().add_device_include(device)
 
     def finalize_prefix(self) -> None:

@@ -14,7 +14,7 @@ from torch._dynamo.device_interface import (
 
 from gxu import _C
 from gxu._device import get_device_index
-from gxu.inductor.device import DEVICE_TYPE, device_module
+from gxu.inductor.device import DEVICE_TYPE, compute_capability, device_module
 
 _gxu = device_module()
 
@@ -83,9 +83,9 @@ class GXUInterface(DeviceInterface):
 
     @staticmethod
     def get_compute_capability(device: torch.types.Device = None) -> int | str:
-        """The architecture in Triton's target, GPUTarget(triton_backend, this, warp_size)."""
-        arch = _gxu.get_device_properties(device).triton_arch
-        return int(arch) if arch.isdecimal() else arch
+        """What Inductor needs of Triton's target: `gxu.inductor.device.compute_capability`."""
+        properties = _gxu.get_device_properties(device)
+        return compute_capability(properties.triton_backend, properties.triton_arch)
 
     @staticmethod
     def is_bf16_supported(including_emulation: bool = False) -> bool:
@@ -109,8 +109,9 @@ class GXUInterface(DeviceInterface):
         wanted = {"cuda": "nvidia", "hip": "amd"}.get(wanted, wanted)
         if wanted not in triton.backends.backends:
             raise RuntimeError(
-                f"torch.compile on gxu needs the Triton backend '{wanted}', found {sorted(triton.backends.backends)}: "
-                "install the package that provides it (torch-gxu provides 'gxu') and restart Python"
+                f"torch.compile on {DEVICE_TYPE} needs the Triton backend '{wanted}', found "
+                f"{sorted(triton.backends.backends)}: install the package that provides it (torch-gxu provides 'gxu') "
+                "and restart Python"
             )
 
 

@@ -43,16 +43,16 @@ class GXUDeviceOpOverrides(DeviceOpOverrides):
         return f"from gxu._C import get_raw_stream as {name}"
 
     def set_device(self, device_idx: int) -> str:
-        return f"torch.gxu.set_device({device_idx})"
+        return f"torch.{DEVICE_TYPE}.set_device({device_idx})"
 
     def synchronize(self) -> str:
-        return "torch.gxu.synchronize()"
+        return f"torch.{DEVICE_TYPE}.synchronize()"
 
     def device_guard(self, device_idx: int) -> str:
-        return f"torch.gxu._DeviceGuard({device_idx})"
+        return f"torch.{DEVICE_TYPE}._DeviceGuard({device_idx})"
 
     def current_stream(self) -> str:
-        return "torch.gxu.current_stream()"
+        return f"torch.{DEVICE_TYPE}.current_stream()"
 
     def stream_handle(self, stream_name: str) -> str:
         return f"{stream_name}.native_handle"

@@ -8,6 +8,7 @@ from torch._inductor import config as inductor_config
 from torch._inductor.codegen.wrapper import PythonWrapperCodegen, SubgraphPythonWrapperCodegen
 
 from gxu.inductor import compat
+from gxu.inductor.device import DEVICE_TYPE
 
 
 class _GXUAllocation(PythonWrapperCodegen):
@@ -24,7 +25,7 @@ class _GXUAllocation(PythonWrapperCodegen):
         is_pinned: bool = False,
     ) -> str:
         # The function allocates on the current device, which the surrounding device guard has set.
-        if device.type != "gxu" or inductor_config.test_configs.track_memory_lifecycle:
+        if device.type != DEVICE_TYPE or inductor_config.test_configs.track_memory_lifecycle:
             return super().make_allocation(name, device, dtype, shape, stride, allocation_shape, is_pinned)
         shape_code = self.codegen_python_shape_tuple(shape)
         stride_code = self.codegen_python_shape_tuple(stride)

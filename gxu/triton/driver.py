@@ -203,12 +203,16 @@ class GXUDriver(DriverBase):
     def get_active_torch_device(self) -> Any:
         import torch
 
-        return torch.device("gxu", self.get_current_device())
+        from gxu._name import DEVICE_TYPE
+
+        return torch.device(DEVICE_TYPE, self.get_current_device())
 
     def get_device_interface(self) -> Any:
         import torch
 
-        return torch.gxu  # type: ignore[attr-defined]
+        from gxu._name import DEVICE_TYPE
+
+        return torch.get_device_module(DEVICE_TYPE)
 
     def get_benchmarker(self) -> Callable[..., Any]:
         from triton.testing import do_bench
@@ -219,7 +223,9 @@ class GXUDriver(DriverBase):
         """Larger than a last-level cache, so that clearing it leaves nothing of a kernel's inputs."""
         import torch
 
-        return torch.empty(64 * 1024 * 1024, dtype=torch.int, device="gxu")
+        from gxu._name import DEVICE_TYPE
+
+        return torch.empty(64 * 1024 * 1024, dtype=torch.int, device=DEVICE_TYPE)
 
     def clear_cache(self, cache: Any) -> None:
         cache.zero_()

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "../device_name.h"
 #include "../memory_check.h"
 #include "../stream.h"
 #include "memory_guard.h"
@@ -52,8 +53,8 @@ Block* DeviceCache::allocate(size_t requested, c10::StreamId stream, Context con
   if (C10_UNLIKELY(allocations_to_failure_ > 0) && --allocations_to_failure_ == 0) {
     ++stats_.num_ooms;
     TORCH_CHECK_WITH(OutOfMemoryError, false, "GXU out of memory. Tried to allocate ",
-                     c10::CachingAllocator::format_size(requested), ", and torch.gxu.memory._fail_allocation asked ",
-                     "for a failure of this allocation.");
+                     c10::CachingAllocator::format_size(requested), ", and torch.", device_name(),
+                     ".memory._fail_allocation asked ", "for a failure of this allocation.");
   }
   if (C10_UNLIKELY(!events_.empty() || !deferred_.empty())) {
     process_events();

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "../device_name.h"
 #include "device_cache.h"
 
 namespace gxu {
@@ -21,7 +22,7 @@ void DeviceCache::retain_pool(c10::MempoolId_t id, bool use_on_oom, bool no_spli
 void DeviceCache::release_pool(c10::MempoolId_t id) {
   const auto pool = private_pools_.find(id);
   TORCH_CHECK(pool != private_pools_.end() && pool->second->use_count > 0, "The memory pool (", id.first, ", ",
-              id.second, ") is not in use on gxu:", static_cast<int>(device_), ".");
+              id.second, ") is not in use on ", device_name(), ":", static_cast<int>(device_), ".");
   --pool->second->use_count;
   forget_unused_pools();
 }

@@ -10,6 +10,8 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
+from gxu._name import DEVICE_TYPE
+
 #: A model's numbers may be so many times as far from float64's as Inductor's C++ code's are: rounding differs.
 ERROR_FACTOR = 2.0
 #: Errors below this are rounding of the results themselves, whatever the other's.
@@ -72,7 +74,7 @@ def measure(request: Request, seconds: float, *, quick: bool) -> Row:
         raise WrongResultError(f"{request.name}: the error is {ours:.2g}, and {theirs:.2g} with Inductor's C++ code")
     figures: dict[str, float] = {}
     if not quick:
-        for prefix, device in (("", "gxu"), ("inductor_", "cpu")):
+        for prefix, device in (("", DEVICE_TYPE), ("inductor_", "cpu")):
             with tempfile.TemporaryDirectory(prefix="gxu-bench-") as folder:
                 cold = _ask(request, folder, task="compile", device=device)
                 warm = _ask(request, folder, task="compile", device=device)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from gxu._name import DEVICE_TYPE
 from gxu.benchmarks.models.catalogue import MODELS
 from gxu.benchmarks.models.work import error, make_work
 
@@ -45,7 +46,7 @@ def _latency(model: str, dtype: str, training: bool, seconds: float) -> dict[str
     from gxu.cli.output import make_progress
 
     found, kind = _model(model), getattr(torch, dtype)
-    variants = {"gxu": ("gxu", True), "inductor": ("cpu", True), "eager": ("cpu", False)}
+    variants = {"gxu": (DEVICE_TYPE, True), "inductor": ("cpu", True), "eager": ("cpu", False)}
     exact = make_work(found, "cpu", torch.float64, training=training, compiled=False, update=False).run()
     errors, calls = {}, {}
     for name, (device, compiled) in variants.items():

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gxu._name import DEVICE_TYPE
 from gxu.benchmarks.triton.row import Case, Row, Settings, Work, WrongResultError, median_us
 
 COPY_BYTES = 64 << 20
@@ -33,14 +34,14 @@ def against_library(name: str, group: str, bar: float, library: str, make: Calla
 def _measure(name: str, group: str, bar: float, make: Callable[[], Work], against: str, settings: Settings) -> Row:
     torch.manual_seed(0)
     work = make()
-    synchronize = torch.get_device_module("gxu").synchronize
+    synchronize = torch.get_device_module(DEVICE_TYPE).synchronize
 
     def kernel() -> None:
         work.kernel()
         synchronize()
 
     device_ms: list[float] = []
-    start, end = (torch.Event("gxu", enable_timing=True) for _ in range(2))
+    start, end = (torch.Event(DEVICE_TYPE, enable_timing=True) for _ in range(2))
 
     def kernel_between_events() -> None:
         start.record()

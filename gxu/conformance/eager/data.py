@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
+from gxu._name import DEVICE_TYPE
+
 #: What replaces device arguments.
-DEVICE = "gxu"
+DEVICE = DEVICE_TYPE
 
 
 class Mover:

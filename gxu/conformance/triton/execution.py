@@ -20,12 +20,16 @@ import torch
 from triton.runtime.interpreter import InterpretedFunction, _patch_lang
 from triton.runtime.jit import JITFunction
 
+from gxu._name import DEVICE_TYPE
+
 #: Elements before and after every buffer that no kernel may write.
 GUARD = 64
 
 HEADER = """import triton
 import triton.language as tl
 from triton.language.extra import libdevice
+
+from gxu._name import DEVICE_TYPE
 
 """
 
@@ -42,10 +46,10 @@ class Guarded:
         self._start = (GUARD + offset) * flat.element_size()
         self._end = self._start + size * flat.element_size()
         bytes_[self._start : self._end] = flat.view(torch.uint8)
-        self._bytes = bytes_.to("gxu")
+        self._bytes = bytes_.to(DEVICE_TYPE)
         self._before = bytes_
         inner = self._bytes[self._start : self._end]
-        self.tensor = (inner.view(tensor.dtype) if size else tensor.to("gxu")).view(tensor.shape)
+        self.tensor = (inner.view(tensor.dtype) if size else tensor.to(DEVICE_TYPE)).view(tensor.shape)
 
     def check(self) -> None:
         after = self._bytes.cpu()
@@ -59,7 +63,7 @@ def launch(kernel: Any, grid: Sequence[int], *args: Any, **meta: Any) -> list[to
     guards = [Guarded(a) if isinstance(a, torch.Tensor) else None for a in args]
     values = [a if g is None else g.tensor for a, g in zip(args, guards, strict=True)]
     kernel[tuple(grid)](*values, **meta)
-    torch.accelerator.synchronize("gxu")
+    torch.accelerator.synchronize(DEVICE_TYPE)
     for guard in guards:
         if guard is not None:
             guard.check()
