@@ -34,18 +34,8 @@ def get_device_index(device: DeviceLike, *, optional: bool = True) -> int:
     return _C.current_device()
 
 
-class _DeviceGuard:
-    """`device` without the handling of its argument, for generated code."""
-
-    def __init__(self, index: int) -> None:
-        self.idx = index
-        self.prev_idx = -1
-
-    def __enter__(self) -> None:
-        self.prev_idx = _C.exchange_device(self.idx)
-
-    def __exit__(self, *exception: Any) -> None:
-        _C.maybe_exchange_device(self.prev_idx)
+#: `device` without the handling of its argument, for generated code.
+_DeviceGuard = _C.DeviceGuard
 
 
 class device:  # noqa: N801

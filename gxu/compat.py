@@ -81,6 +81,26 @@ def patch_data_parallel() -> None:
     torch.nn.DataParallel.__init__ = init  # type: ignore[method-assign]
 
 
+def patch_convolution_format() -> None:
+    """`torch._C._conv_determine_backend_memory_format` tells shape functions in which format a convolution leaves its
+    results, and takes those of out-of-tree devices for contiguous (pytorch#189135). On gxu they are channels-last where
+    the input or the weight is, as on the CPU: csrc/torch/convolution.cpp."""
+    original: Any = torch._C._conv_determine_backend_memory_format
+    if getattr(original, "_gxu", False):
+        return
+
+    def conv_determine_backend_memory_format(input: torch.Tensor, weight: torch.Tensor, backend: Any) -> Any:
+        if input.device.type != DEVICE_TYPE:
+            return original(input, weight, backend)
+        from torch._prims_common import suggest_memory_format
+
+        format = suggest_memory_format(input)
+        return suggest_memory_format(weight) if format == torch.contiguous_format else format
+
+    conv_determine_backend_memory_format._gxu = True  # type: ignore[attr-defined]
+    torch._C._conv_determine_backend_memory_format = conv_determine_backend_memory_format
+
+
 def _is_on_gxu(module: torch.nn.Module) -> Iterator[bool]:
     for tensor in (*module.parameters(), *module.buffers()):
         yield tensor.device.type == DEVICE_TYPE
@@ -132,3 +152,4 @@ def apply() -> None:
     patch_data_parallel()
     patch_linear_cross_entropy()
     patch_memory_snapshot()
+    patch_convolution_format()

@@ -131,19 +131,63 @@ def test_module_from_a_file(tmp_path: Path) -> None:
 
 
 def test_inductor_launches_directly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Generated kernels go to gxu._C.launch from their second call on, past Triton's launcher."""
+    """Generated kernels go to gxu._C.launch from their second call on, past Triton's launcher and torch's method."""
     from gxu.inductor import autotuner
 
     built = []
 
-    def record(result: object, launcher: object) -> object:
-        built.append(build_launcher(result, launcher))
+    def record(result: object, launcher: object, run: object = None) -> object:
+        built.append(build_launcher(result, launcher, run))
         return built[-1]
 
     build_launcher = autotuner.build_launcher
     monkeypatch.setattr(autotuner, "build_launcher", record)
     compiled = torch.compile(lambda x: x * 3 + 7)
     x = torch.randn(50, device="gxu")
-    for _ in range(2):
+    compiled(x)
+    assert len(built) == 2 and None not in built
+    with monkeypatch.context() as patch:
+        patch.setattr(autotuner.CachingAutotuner, "run", None)
         torch.testing.assert_close(compiled(x).cpu(), x.cpu() * 3 + 7)
-    assert len(built) == 1 and built[0] is not None
+    # Who profiles gets what torch's method records.
+    with torch.profiler.profile() as profile:
+        torch.testing.assert_close(compiled(x).cpu(), x.cpu() * 3 + 7)
+    assert any(event.name.startswith("triton_poi_fused") for event in profile.events())
+    assert len(built) == 2
+
+
+def test_autotuners_forget_their_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that is tuned or pickled again starts from torch's method."""
+    from gxu.inductor.autotuner import GXUCachingAutotuner
+
+    kernels = []
+    build = GXUCachingAutotuner._build_fast_launcher
+
+    def record(kernel: GXUCachingAutotuner, launcher: object) -> object:
+        kernels.append(kernel)
+        return build(kernel, launcher)
+
+    monkeypatch.setattr(GXUCachingAutotuner, "_build_fast_launcher", record)
+    compiled = torch.compile(lambda x: (x * 5 - 2).sin())
+    x = torch.randn(60, device="gxu")
+    compiled(x)
+    (kernel,) = kernels
+    assert "run" in vars(kernel)
+    kernel._cached_launcher = None
+    assert "run" not in vars(kernel)
+    torch.testing.assert_close(compiled(x).cpu(), (x.cpu() * 5 - 2).sin())
+    assert "run" in vars(kernel)
+
+
+def test_device_guard_for_generated_code() -> None:
+    """The guard in C: exceptions pass through it, and arguments are checked as those of `torch.gxu.device` are."""
+    with pytest.raises(ZeroDivisionError), torch.gxu._DeviceGuard(0):
+        _ = 1 / 0
+    assert torch.gxu.current_device() == 0
+    with pytest.raises(RuntimeError, match="GXU device index 99 is out of range"), torch.gxu._DeviceGuard(99):
+        pass
+    with pytest.raises(RuntimeError, match="GXU device index -1 is out of range"):
+        C.set_device(-1)
+    for arguments in ((), (0, 0), ("0",)):
+        with pytest.raises(TypeError):
+            torch.gxu._DeviceGuard(*arguments)

@@ -2,7 +2,8 @@
 
 The launcher that torch generates calls Triton's: through `CompiledKernel.launch_metadata` (Triton's hook chains are
 always true), nine leading arguments and all the constants of the kernel. After the first launch it is replaced by one
-that passes what the kernel reads, and nothing else, to `gxu._C.launch`.
+that passes what the kernel reads, and nothing else, to `gxu._C.launch`; and `run`, which generated code calls, becomes
+that launcher, as long as nobody profiles or debugs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from torch._inductor.runtime.triton_compat import knobs
 from torch._inductor.runtime.triton_heuristics import (
     CachingAutotuner,
     GridExpr,
+    autograd_profiler,
+    get_active_debug_mode,
     get_constexprs,
 )
 from torch.utils._ordered_set import OrderedSet
@@ -41,10 +44,12 @@ def _grid(result: Any) -> tuple[list[str], str]:
         return [*grid.prefix], f"{grid.x_grid}, {grid.y_grid}, {grid.z_grid}"
 
 
-def build_launcher(result: Any, launcher: Any) -> Any | None:
+def build_launcher(result: Any, launcher: Any, run: Any = None) -> Any | None:
     """A launcher for the compiled kernel `result` that calls `gxu._C.launch`, or None where it needs Triton's own.
 
     `launcher` is torch's, already loaded: it names the function handle, and holds what callers read from a launcher.
+    With `run`, the autotuner's method, the launcher takes that one's arguments, and its place: what only the method can
+    do (profiles, debug modes, Triton's hooks, keywords) it leaves to it.
     """
     binary = result.kernel
     signature = getattr(binary.run, "signature", None)
@@ -61,9 +66,16 @@ def build_launcher(result: Any, launcher: Any) -> Any | None:
     arguments = "".join(f"{arg}, " for _, arg in passed)
     # Of a vendor's backend: parameters behind the kernel's own, the threads of a program, its shared memory.
     codes, values, *sizes = getattr(binary.run, "direct", ("", ""))
+    given = "".join(f"{arg}, " for arg in def_args)
+    if run is None:
+        parameters, long_way = f"{given}stream", f"return with_hooks({given}stream=stream)"
+        condition = "enter_hooks or exit_hooks"
+    else:
+        parameters, long_way = f"{given}stream, **options", f"return run({given}stream=stream, **options)"
+        condition = "enter_hooks or exit_hooks or options or profiler._is_profiler_enabled or get_active_debug_mode()"
     body = [
-        "if enter_hooks or exit_hooks:",
-        f"    return with_hooks({''.join(f'{arg}, ' for arg in def_args)}stream=stream)",
+        f"if {condition}:",
+        f"    {long_way}",
         *statements,
         f"launch({', '.join(['function', grid, 'stream', 'signature', f'({arguments}{values})', *map(str, sizes)])})",
     ]
@@ -75,8 +87,11 @@ def build_launcher(result: Any, launcher: Any) -> Any | None:
         "enter_hooks": enter_hooks,
         "exit_hooks": exit_hooks,
         "with_hooks": launcher,
+        "run": run,
+        "profiler": autograd_profiler,
+        "get_active_debug_mode": get_active_debug_mode,
     }
-    source = f"def launcher({', '.join([*def_args, 'stream'])}):\n" + "\n".join(f"    {line}" for line in body)
+    source = f"def launcher({parameters}):\n" + "\n".join(f"    {line}" for line in body)
     exec(source, scope)  # noqa: S102  (as torch's _gen_launcher_code: argument names and Inductor's grid)
     direct: Any = scope["launcher"]
     direct.__dict__.update(launcher.__dict__)
@@ -124,10 +139,25 @@ class DeviceCachingAutotuner(CachingAutotuner):
                 options["enable_reflect_ftz"] = False
         return options
 
+    @property
+    def _cached_launcher(self) -> Any | None:  # type: ignore[override]
+        """The launcher of the steady state; torch's methods set it, and forget it when another must be found."""
+        return self.__dict__.get("_cached_launcher")
+
+    @_cached_launcher.setter
+    def _cached_launcher(self, launcher: Any | None) -> None:
+        self.__dict__["_cached_launcher"] = launcher
+        if launcher is None:
+            self.__dict__.pop("run", None)
+
     def _build_fast_launcher(self, launcher: Any) -> Any | None:
         for result in self.compile_results:
             if result.config is launcher.config:
-                return build_launcher(result, launcher)
+                built = build_launcher(result, launcher)
+                if built is not None:
+                    # Found before the method of this name.
+                    self.__dict__["run"] = build_launcher(result, launcher, super().run)
+                return built
         return None
 
 

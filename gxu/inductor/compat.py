@@ -92,6 +92,19 @@ def keep_freezing_patterns() -> None:
     freezing_patterns.GPU_TYPES = [kind for kind in freezing_patterns.GPU_TYPES if kind != DEVICE_TYPE]
 
 
+def extend_channels_last_devices() -> None:
+    """Inductor lays graphs with convolutions out channels-last where the library is oneDNN, and asks a table of devices
+    for that (pytorch#189135); elsewhere it goes by measurements of a GPU. Library calls of gxu are the CPU's.
+
+    Only what `GraphLowering.decide_layout_opt` reads is extended: operators with weights packed by oneDNN, which the
+    table stands for in other modules, are the CPU's alone.
+    """
+    from torch._inductor import graph
+
+    if DEVICE_TYPE not in graph.SUPPORTED_MKLDNN_DEVICES:
+        graph.SUPPORTED_MKLDNN_DEVICES = (*graph.SUPPORTED_MKLDNN_DEVICES, DEVICE_TYPE)
+
+
 def patch_reduction_split_factor() -> None:
     """`InductorChoices.reduction_split_factor` thinks in threads per multiprocessor; Inductor takes one choices class
     for all devices (pytorch#189137), so other devices are passed on to torch's own."""
@@ -376,6 +389,7 @@ def patch_cudagraphs() -> None:
 def apply() -> None:
     """Applies every patch; a second call does nothing."""
     extend_gpu_types()
+    extend_channels_last_devices()
     patch_has_triton()
     patch_is_big_gpu()
     patch_config_heuristics()

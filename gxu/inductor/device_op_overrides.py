@@ -43,7 +43,7 @@ class GXUDeviceOpOverrides(DeviceOpOverrides):
         return f"from gxu._C import get_raw_stream as {name}"
 
     def set_device(self, device_idx: int) -> str:
-        return f"torch.{DEVICE_TYPE}.set_device({device_idx})"
+        return f"torch.{DEVICE_TYPE}._C.set_device({device_idx})"
 
     def synchronize(self) -> str:
         return f"torch.{DEVICE_TYPE}.synchronize()"
