@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from gxu.cli.errors import UsageError
 
-COMMANDS = ("demo", "doctor", "bench", "conformance")
+COMMANDS = ("demo", "doctor", "bench", "conformance", "new")
 
 
 def build_parser() -> argparse.ArgumentParser:
