@@ -18,6 +18,7 @@ Calls every function of a runtime library (gxu_runtime.h) and checks every promi
   --list                 print the cases and the promises, and run nothing
   --strict               a promise that the header makes for the host engine alone counts, too
   --timeout SECONDS      give a case that much time (60)
+  --patience SECONDS     what should happen at once has not happened if it takes that long (8)
   --kernel IMAGE         a kernel image for the device, which the checks of launches need; for the host engine and for
                          NVIDIA's GPUs one comes with the program
   --symbol NAME          its kernel (int32_t* out, int32_t digit): one thread of each program p does
@@ -46,13 +47,27 @@ double positive(const char* option, const char* text) {
 }  // namespace
 
 Options parse_options(int argc, char** argv) {
-  enum : int { kJson = 256, kOnly, kList, kStrict, kTimeout, kKernel, kSymbol, kAssert, kFault, kThreads, kHelpOption };
+  enum : int {
+    kJson = 256,
+    kOnly,
+    kList,
+    kStrict,
+    kTimeout,
+    kPatience,
+    kKernel,
+    kSymbol,
+    kAssert,
+    kFault,
+    kThreads,
+    kHelpOption
+  };
   static const option known[] = {
       {"json", required_argument, nullptr, kJson},
       {"only", required_argument, nullptr, kOnly},
       {"list", no_argument, nullptr, kList},
       {"strict", no_argument, nullptr, kStrict},
       {"timeout", required_argument, nullptr, kTimeout},
+      {"patience", required_argument, nullptr, kPatience},
       {"kernel", required_argument, nullptr, kKernel},
       {"symbol", required_argument, nullptr, kSymbol},
       {"assert-symbol", required_argument, nullptr, kAssert},
@@ -79,6 +94,9 @@ Options parse_options(int argc, char** argv) {
         break;
       case kTimeout:
         options.timeout = positive("--timeout", optarg);
+        break;
+      case kPatience:
+        options.patience = positive("--patience", optarg);
         break;
       case kKernel:
         options.kernel = optarg;

@@ -16,6 +16,7 @@ struct Options {
   std::string fault_symbol;   // its kernel that writes to a bad address, or empty
   unsigned threads = 0;       // block size of launches; 0: the device's warp size
   double timeout = 60;        // seconds that a case may take
+  double patience = 8;        // seconds after which what should happen at once has not happened
   bool strict = false;        // promises that a library need not keep count too
   bool list = false;
 };

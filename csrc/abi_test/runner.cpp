@@ -38,8 +38,8 @@ class Child {
   Child(const Child&) = delete;
   ~Child() {
     close(descriptor_);
-    wait();
     kill(-process_, SIGKILL);
+    wait();
   }
 
   // Reads `size` bytes; false at the end of the pipe or at the deadline.

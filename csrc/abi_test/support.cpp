@@ -13,6 +13,10 @@ Session& session() {
   return instance;
 }
 
+std::chrono::milliseconds patience() {
+  return std::chrono::milliseconds(static_cast<long>(1000 * session().options.patience));
+}
+
 void skip(const std::string& reason) { throw Skipped{reason}; }
 
 void need_two_devices() {
@@ -50,7 +54,7 @@ std::string last_error_problem(gxuError_t code) {
 }
 
 bool eventually(const std::function<bool()>& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  const auto deadline = std::chrono::steady_clock::now() + patience();
   while (!condition()) {
     if (std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::sleep_for(200us);
@@ -100,7 +104,7 @@ void Gate::wait(void* held) {
   std::unique_lock lock(state.mutex);
   state.reached = true;
   state.changed.notify_all();
-  state.timed_out = !state.changed.wait_for(lock, 2 * kPatience, [&] { return state.opened; });
+  state.timed_out = !state.changed.wait_for(lock, 2 * patience(), [&] { return state.opened; });
 }
 
 void Gate::open() {
@@ -123,14 +127,14 @@ void check_waits(Gate& gate, const char* what, std::function<gxuError_t()> call)
   Background background(std::move(call));
   BOOST_CHECK_MESSAGE(!background.done_within(kMoment), what << " returned before the work it must wait for was done");
   gate.open();
-  BOOST_REQUIRE_MESSAGE(background.done_within(kPatience), what << " did not return after the work was done");
+  BOOST_REQUIRE_MESSAGE(background.done_within(patience()), what << " did not return after the work was done");
   BOOST_CHECK_MESSAGE(background.code() == gxuSuccess,
                       what << " gave " << rt.gxuGetErrorName(background.code()) << ": " << background.message());
 }
 
 void check_does_not_wait(Gate& gate, const char* what, std::function<gxuError_t()> call, gxuError_t expected) {
   Background background(std::move(call));
-  const bool returned = background.done_within(kPatience / 2);
+  const bool returned = background.done_within(patience() / 2);
   if (!returned) gate.open();
   BOOST_CHECK_MESSAGE(returned, what << " waited for queued work");
   BOOST_CHECK_MESSAGE(background.code() == expected,

@@ -57,8 +57,6 @@ namespace gxu::abi_test {
 
 using namespace std::chrono_literals;
 
-// Something that should happen at once has not happened if it takes this long.
-inline constexpr auto kPatience = 8s;
 // Something that must wait has waited if it has not happened after this long.
 inline constexpr auto kMoment = 40ms;
 
@@ -68,6 +66,9 @@ struct Session {
   gxuDeviceProperties properties{};  // of device 0
 };
 Session& session();
+
+// Something that should happen at once has not happened if it takes this long.
+std::chrono::milliseconds patience();
 
 // Ends the case: it could not be checked here, and why.
 [[noreturn]] void skip(const std::string& reason);
@@ -84,7 +85,7 @@ std::string describe(gxuError_t code);
 // What is wrong with how the thread's last error reports `code`, or "".
 std::string last_error_problem(gxuError_t code);
 
-// True as soon as `condition` is; false if it is not within kPatience.
+// True as soon as `condition` is; false if it is not within patience().
 bool eventually(const std::function<bool()>& condition);
 
 // A call on a thread of its own.

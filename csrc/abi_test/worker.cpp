@@ -86,9 +86,11 @@ void work(const std::vector<Case>& cases, int descriptor) {
     log.str("");
     reason_to_skip.clear();
     ut::framework::run(cases[i].id, false);
+    if (!cases[i].own_process) settle();
     const bool passed = ut::results_collector.results(cases[i].id).passed();
     Message ended{Message::kEnded, static_cast<int>(i), passed ? Outcome::kKept : Outcome::kBroken, 0};
     std::string text = log.str();
+    if (text.starts_with("Running ")) text.erase(0, text.find('\n') + 1);
     if (passed && !reason_to_skip.empty()) {
       ended.outcome = Outcome::kSkipped;
       text = reason_to_skip;
@@ -96,7 +98,6 @@ void work(const std::vector<Case>& cases, int descriptor) {
     ended.text_bytes = static_cast<unsigned>(text.size());
     send(descriptor, &ended, sizeof ended);
     send(descriptor, text.data(), text.size());
-    if (!cases[i].own_process) settle();
   }
   // Without destructors and exit handlers: leaving is not what is tested here.
   _exit(0);

@@ -111,7 +111,7 @@ ABI_CASE(null_is_the_current_devices, "A NULL stream is the default stream of th
     rt.gxuSetDevice(1);
     return rt.gxuStreamSynchronize(nullptr);
   });
-  BOOST_CHECK_MESSAGE(wait.done_within(kPatience / 2), "device 1's default stream waited for device 0's");
+  BOOST_CHECK_MESSAGE(wait.done_within(patience() / 2), "device 1's default stream waited for device 0's");
   gate.open();
   BOOST_TEST(wait.code() == gxuSuccess);
   BOOST_TEST(pinned[0] == 1);

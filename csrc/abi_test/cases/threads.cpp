@@ -106,7 +106,7 @@ ABI_CASE(waiting_together, "Several threads may wait for one stream, one event a
   for (const auto& call : waiting) BOOST_TEST(!call->done_within(5ms));
   gate.open();
   for (const auto& call : waiting) {
-    BOOST_REQUIRE(call->done_within(kPatience));
+    BOOST_REQUIRE(call->done_within(patience()));
     BOOST_TEST(call->code() == gxuSuccess);
   }
 }
