@@ -67,7 +67,7 @@ Delegate parse_delegate(const gxuDeviceProperties& properties) {
   if (name.empty()) {
     return Delegate::kNone;
   }
-  // PyTorch's cuda kernels do not run on aliases yet: docs/architecture.md.
+  // Not a delegate that waits for the stream and whose memory the host reaches: cuda_delegate.h.
   if (name == "cuda") {
     return Delegate::kNone;
   }
