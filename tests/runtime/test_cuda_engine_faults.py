@@ -31,6 +31,7 @@ class Objects:
         self.pointer, self.pinned = cuda.memory(64), cuda.made("gxuMallocHost", 64)
         self.handle, self.out = abi.IpcMemHandle(), c_void_p()
         cuda.gxuEventRecord(self.event, self.stream)
+        cuda.gxuStreamSynchronize(self.stream)
 
     def launch(self) -> int:
         return self.cuda.code("gxuLaunchKernel", self.kernel, 1, 1, 1, 1, 1, 1, 0, self.stream, None)
