@@ -11,6 +11,7 @@
 #include <unordered_set>
 
 #include "alias.h"
+#include "cuda_delegate.h"
 #include "device_name.h"
 #include "generator.h"
 #include "graph_capture.h"
@@ -297,6 +298,9 @@ void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet /*keys
   call.check_devices();
   const c10::DeviceIndex device = call.device();
   if (device_delegate(device) == Delegate::kNone) {
+    if (functionality == c10::DispatchKey::Dense && run_on_cuda(op, device, stack)) {
+      return;
+    }
     TORCH_CHECK_NOT_IMPLEMENTED(functionality == c10::DispatchKey::Dense, op.schema().name(), " of a ", functionality,
                                 " tensor on ", device_name(), ":", static_cast<int>(device),
                                 ", whose memory the CPU does not reach, is not supported; use a dense tensor.");
