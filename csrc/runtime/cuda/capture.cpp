@@ -147,7 +147,7 @@ CUgraph Capture::end() {
   ended_.store(true, std::memory_order_release);
   for (Stream* stream : std::exchange(joined_, {})) stream->leave_capture();
   origin_.leave_capture();
-  if (invalid_.load(std::memory_order_acquire) && (result == CUDA_SUCCESS || !is_sticky(result))) {
+  if (invalid_.load(std::memory_order_acquire) && !is_sticky(result)) {
     if (graph != nullptr) driver.cuGraphDestroy(graph);
     fail(gxuErrorStreamCaptureInvalidated, "the capture was invalidated by an earlier error; no graph was made");
   }

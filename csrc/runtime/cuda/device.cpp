@@ -97,7 +97,7 @@ void Device::destroy_stream(Stream& stream) {
   std::lock_guard lock(streams_mutex_);
   const CUresult result = driver.cuStreamDestroy_v2(stream.handle());
   std::erase_if(streams_, [&](const std::shared_ptr<Stream>& live) { return live.get() == &stream; });
-  if (!is_sticky(result)) check(result, "cuStreamDestroy_v2");
+  check_unless_sticky(result, "cuStreamDestroy_v2");
 }
 
 std::vector<std::shared_ptr<Stream>> Device::live_streams() {

@@ -34,6 +34,11 @@ inline void check(CUresult result, const char* function) {
   }
 }
 
+// For the ends of objects, and for questions: they do not report failed kernels.
+inline void check_unless_sticky(CUresult result, const char* function) {
+  if (!is_sticky(result)) check(result, function);
+}
+
 // Calls a function of the driver; throws where it fails.
 #define GXU_DRIVER(function, ...) ::gxu::cuda::check(::gxu::cuda::driver.function(__VA_ARGS__), #function)
 

@@ -110,7 +110,7 @@ gxuError_t gxuEventDestroy(gxuEvent_t event) {
     require_live(owned.get(), event);
     const ContextScope scope(owned->device);
     const CUresult result = driver.cuEventDestroy_v2(owned->handle);
-    if (!is_sticky(result)) check(result, "cuEventDestroy_v2");
+    check_unless_sticky(result, "cuEventDestroy_v2");
   });
 }
 
@@ -139,7 +139,7 @@ gxuError_t gxuEventQuery(gxuEvent_t event) {
     forbid_captured(latest(found), "gxuEventQuery");
     const CUresult result = query(found.device, [&] { return driver.cuEventQuery(found.handle); });
     if (result == CUDA_ERROR_NOT_READY) return gxuErrorNotReady;
-    if (!is_sticky(result)) check(result, "cuEventQuery");
+    check_unless_sticky(result, "cuEventQuery");
     return gxuSuccess;
   });
 }

@@ -87,7 +87,7 @@ gxuError_t gxuGraphExecDestroy(gxuGraphExec_t exec) {
   return api([&] {
     const std::unique_ptr<GraphExec> owned(exec_handles().remove(exec));
     require_live(owned.get(), exec, "executable graph");
-    GXU_DRIVER(cuGraphExecDestroy, owned->handle);
+    check_unless_sticky(driver.cuGraphExecDestroy(owned->handle), "cuGraphExecDestroy");
   });
 }
 
@@ -95,6 +95,6 @@ gxuError_t gxuGraphDestroy(gxuGraph_t graph) {
   return api([&] {
     const std::unique_ptr<Graph> owned(graph_handles().remove(graph));
     require_live(owned.get(), graph, "graph");
-    GXU_DRIVER(cuGraphDestroy, owned->handle);
+    check_unless_sticky(driver.cuGraphDestroy(owned->handle), "cuGraphDestroy");
   });
 }

@@ -67,6 +67,6 @@ gxuError_t gxuIpcCloseMemHandle(void* pointer) {
     }
     const ContextScope scope(device);
     const CUresult result = driver.cuIpcCloseMemHandle(device_pointer(pointer));
-    if (!is_sticky(result)) check(result, "cuIpcCloseMemHandle");
+    check_unless_sticky(result, "cuIpcCloseMemHandle");
   });
 }

@@ -56,7 +56,7 @@ void free_block(void* pointer, gxuMemoryType type, const char* function) {
   const bool is_device = type == gxuMemoryTypeDevice;
   const CUresult result = is_device ? driver.cuMemFree_v2(device_pointer(pointer)) : driver.cuMemFreeHost(pointer);
   // After a failed kernel nothing can be freed any more, and others report that.
-  if (!is_sticky(result)) check(result, is_device ? "cuMemFree_v2" : "cuMemFreeHost");
+  check_unless_sticky(result, is_device ? "cuMemFree_v2" : "cuMemFreeHost");
 }
 
 }  // namespace

@@ -121,7 +121,7 @@ gxuError_t gxuStreamQuery(gxuStream_t stream) {
     found.forbid_during_capture("gxuStreamQuery");
     const CUresult result = query(found.device(), [&] { return driver.cuStreamQuery(found.handle()); });
     if (result == CUDA_ERROR_NOT_READY) return gxuErrorNotReady;
-    if (!is_sticky(result)) check(result, "cuStreamQuery");
+    check_unless_sticky(result, "cuStreamQuery");
     return gxuSuccess;
   });
 }
