@@ -82,6 +82,17 @@ def test_200_steps_as_on_the_cpu(example: str, precision: str, run_python: RunPy
 
 
 @pytest.mark.extended
+def test_200_steps_in_fp16(run_python: RunPython, tmp_path: Path) -> None:
+    """With GradScaler. A small model: products in fp16 are emulated on most processors."""
+    options = (*SMALL["train_gpt.py"], "--steps", "200", "--precision", "fp16", "--dropout", "0", "--workers", "1")
+    gxu = losses_of(run_python, tmp_path, "train_gpt.py", "--device", "gxu", *options)
+    cpu = losses_of(run_python, tmp_path, "train_gpt.py", "--device", "cpu", *options)
+    assert len(gxu) == 200
+    assert gxu[-20:].mean() < 0.7 * gxu[:20].mean(), "it learns"
+    torch.testing.assert_close(gxu, cpu, rtol=0, atol=1e-3)
+
+
+@pytest.mark.extended
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_200_steps_cut_in_two(example: str, run_python: RunPython, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole.pt", tmp_path / "parts.pt"
