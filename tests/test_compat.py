@@ -14,6 +14,7 @@ import torch
 import torch._prims.rng_prims
 import torch.utils._triton
 from process_helpers import RunPython
+from torch._higher_order_ops import associative_scan
 from torch._inductor import compile_fx, cpp_builder, cudagraph_utils, output_code, utils
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import cpp_wrapper_gpu
@@ -56,6 +57,7 @@ def source_digest(function: Any) -> str:
         (output_code.cudagraph_partition_post_compile, "b41515c9b5a41d65"),
         (output_code.maybe_handle_backward_generation, "f31490b8a8c5cea3"),
         (compile_fx.cudagraphify, "565b5accff9e17e7"),
+        (associative_scan, "1db09d45e7a731ee"),
     ],
 )
 def test_torch_is_what_the_patch_was_written_for(function: Any, digest: str) -> None:
@@ -84,6 +86,7 @@ def patched_symbols() -> list[Any]:
         output_code.cudagraph_partition_post_compile,
         output_code.maybe_handle_backward_generation,
         compile_fx.cudagraphify,
+        associative_scan.__code__,
         list(utils.GPU_TYPES),
         run_and_save_rng_state.py_kernels[DispatchKey.BackendSelect],
         run_with_rng_state.py_kernels[DispatchKey.BackendSelect],

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import torch
@@ -386,6 +387,29 @@ def patch_cudagraphs() -> None:
     compile_fx.cudagraphify = select
 
 
+def patch_associative_scan() -> None:
+    """`associative_scan` takes combine_mode="pointwise", which becomes one kernel, on CUDA and XPU alone
+    (pytorch#189135).
+
+    The device types are a constant of a function inside it, which Dynamo reads from the code too: the code gets a
+    longer constant.
+    """
+    from torch._higher_order_ops import associative_scan as function
+
+    known, extended = ("cuda", "xpu"), ("cuda", "xpu", DEVICE_TYPE)
+
+    def extend(code: CodeType) -> CodeType:
+        constants: list[Any] = []
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                constants.append(extend(constant))
+            else:
+                constants.append(extended if constant == known else constant)
+        return code.replace(co_consts=tuple(constants))
+
+    function.__code__ = extend(function.__code__)
+
+
 def apply() -> None:
     """Applies every patch; a second call does nothing."""
     extend_gpu_types()
@@ -400,3 +424,4 @@ def apply() -> None:
     patch_cpp_wrapper_gpu_type()
     patch_cpp_build_options()
     patch_cudagraphs()
+    patch_associative_scan()

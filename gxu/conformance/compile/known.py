@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_STATISTICS = "PyTorch's decomposition of batch norm gives the statistics of half precision in float32 on every device but the CPU"
+_STATISTICS = "PyTorch's decomposition gives the statistics of half precision in float32 on every device but the CPU"
 _BESSEL = (
     "just above 5, where PyTorch's CPU kernel changes its series, that is off by up to 9e-7 (against mpmath); compiled "
     "code calls the C library's function, which is right"
