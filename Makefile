@@ -1,5 +1,6 @@
 # make demo     set up .venv, build, run the main job
 # make test     the same set-up, then the tests
+# make sanitize tests of the extension, built with the address sanitizer (tests/sanitize.sh)
 # make lint     ruff, mypy, clang-format
 # make build    the set-up alone
 # make format   rewrite Python and C++ sources in the project's format
@@ -20,7 +21,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 CXX_SOURCES := $(shell find csrc examples tests -name '*.cpp' -o -name '*.cc' -o -name '*.c' -o -name '*.h')
 BUILD_INPUTS := setup.py pyproject.toml $(shell find csrc -name "*.cpp" -o -name "*.c" -o -name "*.h" -o -name "*.ptx")
 
-.PHONY: demo test lint build format clean
+.PHONY: demo test sanitize lint build format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.built
@@ -28,6 +29,9 @@ demo: $(VENV)/.built
 
 test: $(VENV)/.built $(VENV)/.dev
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(TEST_ARGS)
+
+sanitize: $(VENV)/.run $(VENV)/.dev
+	tests/sanitize.sh $(TEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -23,9 +23,9 @@ if [ $# -eq 0 ]; then
     tests/test_graphs.py tests/test_memory.py tests/test_memory_blocks.py tests/test_memory_failures.py \
     tests/test_memory_snapshot.py tests/test_random.py tests/test_layouts.py tests/test_dlpack.py tests/test_sharing.py
 fi
-# Python and torch were not built with the sanitizer, so its library has to be loaded before them, and what they leave
-# allocated at exit says nothing.
-LD_PRELOAD=$("$compiler" -print-file-name=libasan.so)
+# Python and torch were not built with the sanitizer, so its library has to be loaded before them, together with the C++
+# library, whose exceptions it watches; and what they leave allocated at exit says nothing.
+LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)"
 export LD_PRELOAD
 export ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:${ASAN_OPTIONS:-}"
 export PYTHONPATH="$tree${PYTHONPATH:+:$PYTHONPATH}"
