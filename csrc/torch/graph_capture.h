@@ -96,8 +96,8 @@ gxuGraph_t end_capture(c10::Stream stream, GraphWork& work);
 
 // Captures one call of an operator that runs on the delegate: works out its results' shapes with PyTorch's meta
 // kernels, allocates them, and enqueues the call. Throws where that cannot be done.
-// `format`: that of the results, whatever strides the meta kernel gives them. Results of one spatial dimension have it as
-// if they had two; those with another number of dimensions than it is for are contiguous.
+// `format`: that of the results, whatever strides the meta kernel gives them. Results of one spatial dimension have it
+// as if they had two; those with another number of dimensions than it is for are contiguous.
 void capture_operator(GraphWork& work, const c10::OperatorHandle& op, torch::jit::Stack* stack,
                       std::optional<at::MemoryFormat> format = std::nullopt);
 
