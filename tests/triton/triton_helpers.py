@@ -1,4 +1,4 @@
-"""What the tests of the Triton backend share: the conformance suite's guarded launches and references, and comparisons."""
+"""What the tests of the Triton backend share: the conformance suite's guarded launches, references and comparisons."""
 
 from __future__ import annotations
 
