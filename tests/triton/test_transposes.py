@@ -1,5 +1,7 @@
 """Tiles that are read along one axis and written along the other."""
 
+import re
+
 import pytest
 import torch
 import triton
@@ -78,3 +80,28 @@ def test_blocks_are_used() -> None:
     x = torch.randn(64, 64, device="gxu")
     kernel = add_transposed[(1, 1)](x, x, torch.empty_like(x), 64, 64, 64, 64)
     assert "blocks that transpose" in kernel.asm["loops"]
+
+
+@triton.jit
+def interleave(x, out, n, ROWS: tl.constexpr, BLOCK: tl.constexpr, COSTLY: tl.constexpr):
+    """out[j, i] = x[i, j], or its softplus."""
+    row, column = tl.arange(0, ROWS)[:, None], tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    value = tl.load(x + row * n + column, column < n)
+    if COSTLY:
+        value = tl.where(value > 20, value, tl.log(1 + tl.exp(value)))
+    tl.store(out + row + column * ROWS, value, column < n)
+
+
+@pytest.mark.parametrize("costly", [False, True])
+@pytest.mark.parametrize("rows", [2, 4, 16])
+def test_arithmetic_does_not_go_along_a_short_axis(rows: int, costly: bool) -> None:
+    """A loop over two or four rows leaves most lanes empty: worse than a scattered store behind much arithmetic."""
+    x = torch.randn(rows, 77, dtype=torch.float64) * 10
+    out = torch.full((77 * rows + 16,), -7.0, device="gxu")
+    kernel = interleave[(2,)](x.float().to("gxu"), out, 77, rows, 64, costly)
+    expected = torch.nn.functional.softplus(x.float().double()) if costly else x.float().double()
+    torch.testing.assert_close(out[:-16].cpu().double().view(77, rows), expected.t(), rtol=1e-5, atol=1e-6)
+    assert (out[-16:].cpu() == -7).all()
+    if costly and rows < 8:
+        lanes = [int(word) for word in re.findall(r"vector (\d+)", kernel.asm["loops"])]
+        assert min(lanes) > rows, kernel.asm["loops"]

@@ -107,6 +107,15 @@ def _kept_in_rows(root: Root, scores: dict[Axis, float]) -> None:
             scores[axis.find()] = scores.get(axis.find(), 0.0) + (2.0 if dim == 0 else -_SCATTERED)
 
 
+_FULL = 8  # lanes that a loop had better use
+
+
+def _unused_lanes(axis: Axis, root: Root) -> float:
+    """What a short axis costs: every instruction of the root serves few elements. In scattered accesses, of which each
+    takes about as long as two instructions."""
+    return 4.0 + root.cost * (1 / axis.size - 1 / _FULL) / 2 if axis.size < _FULL else 0.0
+
+
 def _choose_vector_axes(roots: list[Root]) -> None:
     scores: dict[Axis, float] = {}
     for root in roots:
@@ -128,7 +137,7 @@ def _choose_vector_axes(roots: list[Root]) -> None:
         chosen = next((a for a in candidates if a.vector), None)
         if chosen is None:
             # The last of equals: the innermost dimension in Triton's row-major order.
-            chosen = max(reversed(candidates), key=lambda a: scores.get(a, 0.0) + (0.0 if a.size >= 8 else -4.0))
+            chosen = max(reversed(candidates), key=lambda a: scores.get(a, 0.0) - _unused_lanes(a, root))
             chosen.vector = True
         scalar.update(a for a in axes if a is not chosen)
     for axis in scalar:
