@@ -19,10 +19,13 @@ from torch._inductor import compile_fx, cpp_builder, cudagraph_utils, output_cod
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import cpp_wrapper_gpu
 from torch._inductor.fx_passes import freezing_patterns
+from torch._inductor.graph import GraphLowering
 from torch._inductor.kernel import mm_grouped
 from torch._inductor.kernel.flex import flex_decoding
+from torch._subclasses import fake_impls
 from torch.nn.attention import flex_attention
 
+import gxu.compat
 from gxu.inductor import compat
 
 
@@ -36,6 +39,8 @@ def source_digest(function: Any) -> str:
     ("function", "digest"),
     [
         (torch.utils._triton.has_triton, "7d808bfb76dbd8c7"),
+        (fake_impls.conv, "f50c466dfb6608b4"),
+        (GraphLowering.decide_layout_opt, "6ffa827a91885a61"),
         (utils.get_gpu_type, "be3fb0593b50e28d"),
         (utils.is_gpu, "c17f91cd10b2151b"),
         (freezing_patterns.addmm_patterns_init, "cb132d8a52bd917f"),
@@ -88,6 +93,8 @@ def patched_symbols() -> list[Any]:
         compile_fx.cudagraphify,
         associative_scan.__code__,
         list(utils.GPU_TYPES),
+        torch._inductor.graph.SUPPORTED_MKLDNN_DEVICES,
+        torch._C._conv_determine_backend_memory_format,
         run_and_save_rng_state.py_kernels[DispatchKey.BackendSelect],
         run_with_rng_state.py_kernels[DispatchKey.BackendSelect],
     ]
@@ -96,6 +103,7 @@ def patched_symbols() -> list[Any]:
 def test_patches_are_idempotent() -> None:
     before = patched_symbols()
     compat.apply()
+    gxu.compat.apply()
     compat.apply()
     assert patched_symbols() == before
 
