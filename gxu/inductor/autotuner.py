@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch._dynamo.device_interface import get_interface_for_device
 from torch._inductor.runtime.coordinate_descent_tuner import CoordescTuner
 from torch._inductor.runtime.triton_compat import knobs
 from torch._inductor.runtime.triton_heuristics import (
@@ -23,7 +24,6 @@ from torch.utils._ordered_set import OrderedSet
 
 from gxu.inductor import block_sizes
 from gxu.inductor.device import triton_target
-from gxu.triton.driver import current_target
 
 
 def _launch_hooks() -> list[Any]:
@@ -125,9 +125,12 @@ class DeviceCachingAutotuner(CachingAutotuner):
 
     def _create_compile_meta(self, cfg: Any) -> dict[str, Any]:
         meta: dict[str, Any] = super()._create_compile_meta(cfg)
-        # torch takes the device's type and compute capability for the target's.
-        target = current_target()
-        return {**meta, "device_type": target.backend, "cc": target.arch}
+        meta["device_type"], meta["cc"] = triton_target(meta["device_type"], meta["cc"])
+        return meta
+
+    def get_device_interface(self) -> Any:
+        # torch's replaces "hip" by "cuda" wherever it stands in the device's name, as it does in "mychip".
+        return get_interface_for_device(self.device_props.type)
 
     def _create_compile_options(self, cfg: Any, compile_meta: dict[str, Any]) -> dict[str, Any]:
         options: dict[str, Any] = super()._create_compile_options(cfg, compile_meta)
@@ -167,8 +170,3 @@ class GXUCachingAutotuner(DeviceCachingAutotuner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.coordesc_tuner: CoordescTuner = GXUCoordescTuner.of(self.coordesc_tuner)
-
-    def _create_compile_meta(self, cfg: Any) -> dict[str, Any]:
-        meta = super()._create_compile_meta(cfg)
-        meta["device_type"], meta["cc"] = triton_target(meta["device_type"], meta["cc"])
-        return meta

@@ -90,7 +90,8 @@ def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
         from . import cpu
 
         return cpu.make_launcher(src, metadata)
-    if metadata.target.backend != "gxu":
+    # Which compiler made the image, whatever the target is called: a vendor's may be gxu's, too.
+    if getattr(metadata, "backend_name", "gxu") != "gxu":
         from . import vendor
 
         return vendor.make_launcher(src, metadata)
