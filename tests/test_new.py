@@ -21,7 +21,7 @@ def test_package_installs_and_passes_its_own_tests(run_python: RunPython, tmp_pa
     # From the installed package, not from the folder with its sources.
     tests = str(source / "tests")
     arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", tests]
-    result = run_python(*arguments, env={"PYTHONPATH": str(site), "GXU_MEMORY_LIMIT": "1G"})
+    result = run_python(*arguments, env={"PYTHONPATH": str(site), "GXU_DEVICE_NAME": None, "GXU_MEMORY_LIMIT": "1G"})
     assert result.returncode == 0, result.stdout + result.stderr
     assert "5 passed" in result.stdout
 

@@ -1,4 +1,6 @@
 // Graphs: what torch.accelerator.Graph and torch.gxu.Graph call.
+#include "graph.h"
+
 #include <ATen/core/GraphImplInterface.h>
 #include <c10/util/Exception.h>
 
@@ -177,9 +179,11 @@ class GraphImpl final : public at::GraphImplInterface {
 };
 
 }  // namespace
-}  // namespace gxu
 
-namespace at {
-// The registry goes by the backend's name in capitals.
-REGISTER_GRAPH_IMPL(GXU, gxu::GraphImpl)
-}  // namespace at
+void register_graphs() {
+  // The registry goes by the backend's name in capitals.
+  at::GraphImplRegistry()->Register(c10::DeviceTypeName(kGxu, /*lower_case=*/false),
+                                    at::RegistererGraphImplRegistry::DefaultCreator<GraphImpl>);
+}
+
+}  // namespace gxu

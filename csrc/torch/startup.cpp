@@ -8,6 +8,7 @@
 
 #include "../aoti/model_runner.h"
 #include "delegate.h"
+#include "graph.h"
 #include "hooks.h"
 
 namespace gxu {
@@ -32,6 +33,7 @@ const bool started = [] {
   }
   register_hooks();
   register_delegated_operators();
+  register_graphs();
   torch::inductor::register_model_runner();
   return true;
 }();
