@@ -298,8 +298,8 @@ GXU_API gxuError_t gxuStreamQuery(gxuStream_t stream);
 GXU_API gxuError_t gxuStreamWaitEvent(gxuStream_t stream, gxuEvent_t event, unsigned int flags);
 
 /* The range of priorities on the current device: `greatest` is numerically the lowest. Both 0: no priorities. Does not
-   block. Host engine: 0 to -2. Work that nobody waits for starts only while none of a higher priority runs, and what has
-   started goes on to its end. */
+   block. Host engine: 0 to -2. Work that nobody waits for starts only while none of a higher priority runs, and what
+   has started goes on to its end. */
 GXU_API gxuError_t gxuStreamGetPriorityRange(int* least, int* greatest);
 
 /* Calls function(user_data) once, on a thread of the library's choice (host engine: maybe one that waits), after the
