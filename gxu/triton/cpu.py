@@ -15,7 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 
 from .compiler import GXUBackend
-from .driver import GXUDriver, active_driver, flatten, packed_signature
+from .driver import GXUDriver, active_driver, launcher_of
 
 _thread = threading.local()
 
@@ -66,33 +66,12 @@ def _stream() -> Any:
 
 def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
     """What Triton calls to run a kernel that was compiled for the CPU; the stream that it is given does not matter."""
-    from gxu import _C
+    enqueue = launcher_of(src)
 
-    types = list(src.signature.values())
-    signature = packed_signature(types)
-
-    def run(
-        grid_x: int,
-        grid_y: int,
-        grid_z: int,
-        stream: int,
-        function: int,
-        packed_metadata: Any,
-        launch_metadata: Any,
-        enter_hook: Any,
-        exit_hook: Any,
-        *args: Any,
-    ) -> None:
-        if enter_hook is not None and getattr(enter_hook, "calls", True):
-            enter_hook(launch_metadata)
-        if grid_x and grid_y and grid_z:
-            own = _stream()
-            _C.launch(
-                function, grid_x, grid_y, grid_z, own.stream_id, signature, tuple(flatten(types[: len(args)], args))
-            )
-            own.synchronize()
-        if exit_hook is not None and getattr(exit_hook, "calls", True):
-            exit_hook(launch_metadata)
+    def run(grid_x: int, grid_y: int, grid_z: int, stream: int, *launch: Any) -> None:
+        own = _stream()
+        enqueue(grid_x, grid_y, grid_z, own.stream_id, *launch)
+        own.synchronize()
 
     return run
 

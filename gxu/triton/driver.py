@@ -81,11 +81,7 @@ def flatten(types: Sequence[Any], args: Sequence[Any]) -> list[Any]:
 
 
 def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
-    """What Triton calls to launch a compiled kernel: the one launcher in C++, with this kernel's packed signature.
-
-    A function and not an object with ``__call__``, and the hooks looked at in it: a launch takes six microseconds, of
-    which methods and calls in between were a fifteenth.
-    """
+    """What Triton calls to launch a compiled kernel."""
     if metadata.target.backend == "cpu":
         from . import cpu
 
@@ -95,6 +91,15 @@ def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
         from . import vendor
 
         return vendor.make_launcher(src, metadata)
+    return launcher_of(src)
+
+
+def launcher_of(src: Any) -> Callable[..., None]:
+    """The one launcher in C++, with the packed signature of this kernel.
+
+    A function and not an object with ``__call__``, and the hooks looked at in it: a launch takes six microseconds, of
+    which methods and calls in between were a fifteenth.
+    """
     from gxu import _C
 
     types = list(src.signature.values())
