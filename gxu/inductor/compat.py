@@ -410,6 +410,22 @@ def patch_associative_scan() -> None:
     function.__code__ = extend(function.__code__)
 
 
+def patch_cpp_wrapper_header() -> None:
+    """torch precompiles the header that C++ wrappers include by the device's name; gxu's is gxu.h under any name."""
+    from torch._inductor import codecache
+
+    original: Any = codecache._get_cpp_wrapper_header
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def header(device: str, *args: Any, **kwargs: Any) -> str:
+        return original("gxu" if device == DEVICE_TYPE else device, *args, **kwargs)
+
+    header._gxu = True  # type: ignore[attr-defined]
+    codecache._get_cpp_wrapper_header = header
+
+
 def apply() -> None:
     """Applies every patch; a second call does nothing."""
     extend_gpu_types()
@@ -425,3 +441,4 @@ def apply() -> None:
     patch_cpp_build_options()
     patch_cudagraphs()
     patch_associative_scan()
+    patch_cpp_wrapper_header()
