@@ -40,14 +40,15 @@ def _check(name: str) -> None:
 def choose_name() -> str:
     """The name, after its package has been asked to set up the process. RuntimeError where it cannot be one.
 
-    GXU_DEVICE_NAME holds it from here on, for libgxu_torch.so and for child processes.
+    GXU_DEVICE_NAME holds a name other than "gxu" from here on, for libgxu_torch.so and for child processes.
     """
     if os.environ.get("GXU_REGISTER", "1") == "0":
         return torch._C._get_privateuse1_backend_name()
     packages = importlib.metadata.entry_points(group="gxu.device")
     name = os.environ.get("GXU_DEVICE_NAME") or _only_name(packages)
     _check(name)
-    os.environ["GXU_DEVICE_NAME"] = name
+    if name != DEFAULT:
+        os.environ["GXU_DEVICE_NAME"] = name
     for entry in packages:
         if entry.name == name:
             entry.load()()
