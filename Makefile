@@ -28,7 +28,7 @@ demo: $(VENV)/.built
 	$(BIN)/python -m gxu demo $(DEMO_ARGS)
 
 test: $(VENV)/.built $(VENV)/.dev
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(TEST_ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 sanitize: $(VENV)/.run $(VENV)/.dev
 	tests/sanitize.sh $(TEST_ARGS)

@@ -308,3 +308,20 @@ def test_empty_strided() -> None:
         torch.gxu._C.empty_strided_gxu([2], [1], torch.float32)
     with pytest.raises(TypeError, match="dtype"):
         torch.gxu._C.empty_strided_gxu((2,), (1,), "float32")
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.complex64, torch.int64, torch.uint8, torch.bool]
+)
+def test_deterministic_algorithms_fill_new_memory(dtype: torch.dtype) -> None:
+    """As on the CPU: NaN, or the largest integer."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        for make in (
+            lambda device: torch.empty(5, 3, dtype=dtype, device=device),
+            lambda device: torch.empty_strided((3, 5), (1, 3), dtype=dtype, device=device),
+            lambda device: torch.empty(0, dtype=dtype, device=device).resize_(7),
+        ):
+            torch.testing.assert_close(make("gxu").cpu(), make("cpu"), rtol=0, atol=0, equal_nan=True)
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -1,9 +1,11 @@
 // Operators that make tensors or change their geometry: they need no kernel, so gxu implements them itself.
 #include "factory.h"
 
+#include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/native/Resize.h>
+#include <ATen/native/TensorFactories.h>
 #include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
 #include <ATen/ops/resize_native.h>
@@ -32,13 +34,22 @@ c10::DeviceIndex device_index(std::optional<at::Device> device) {
   return resolve_device_index(device && device->has_index() ? device->index() : -1);
 }
 
+// As torch.utils.deterministic.fill_uninitialized_memory promises.
+at::Tensor filled_where_deterministic(at::Tensor tensor) {
+  const at::Context& context = at::globalContext();
+  if (context.deterministicAlgorithms() && context.deterministicFillUninitializedMemory()) [[unlikely]] {
+    at::native::fill_empty_deterministic_(tensor);
+  }
+  return tensor;
+}
+
 at::Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout> layout,
                  std::optional<at::Device> device, std::optional<bool> pin_memory,
                  std::optional<at::MemoryFormat> memory_format) {
   check_options(layout, pin_memory);
   const DeviceScope scope(device_index(device));
-  return at::detail::empty_generic(size, &CachingAllocator::instance(), kKeys, c10::dtype_or_default(dtype),
-                                   memory_format);
+  return filled_where_deterministic(at::detail::empty_generic(size, &CachingAllocator::instance(), kKeys,
+                                                              c10::dtype_or_default(dtype), memory_format));
 }
 
 at::Tensor empty_strided_dense(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> dtype,
@@ -46,7 +57,7 @@ at::Tensor empty_strided_dense(at::IntArrayRef size, at::IntArrayRef stride, std
                                std::optional<bool> pin_memory) {
   check_options(layout, pin_memory);
   const DeviceScope scope(device_index(device));
-  return empty_strided(size, stride, c10::dtype_or_default(dtype));
+  return filled_where_deterministic(empty_strided(size, stride, c10::dtype_or_default(dtype)));
 }
 
 at::Tensor& set_source_storage(at::Tensor& self, at::Storage source) {

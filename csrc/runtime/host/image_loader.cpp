@@ -34,11 +34,16 @@ class FileDescriptor {
 
 // A path to an open descriptor that was never used before. The loader takes two equal paths for one library without
 // looking at the file, and both descriptor numbers and file names come back with other contents. "/" and "./" between
-// two path components mean the same to the system but not to the loader: they spell a running number.
+// two path components mean the same to the system but not to the loader: they spell a running number, after an address
+// that no other copy of this engine in the process has.
 std::string unique_path(int descriptor) {
   static std::atomic<uint64_t> counter{0};
+  constexpr int kAddressBits = 64;
   std::string path = "/proc/self/fd/";
-  for (uint64_t number = counter.fetch_add(1) + 1; number != 0; number >>= 1) path += (number & 1) != 0 ? "./" : "/";
+  auto spell = [&](uint64_t digit) { path += (digit & 1) != 0 ? "./" : "/"; };
+  const auto address = reinterpret_cast<uintptr_t>(&counter);
+  for (int bit = 0; bit < kAddressBits; ++bit) spell(address >> bit);
+  for (uint64_t number = counter.fetch_add(1) + 1; number != 0; number >>= 1) spell(number);
   return path + std::to_string(descriptor);
 }
 
