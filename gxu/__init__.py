@@ -1,9 +1,8 @@
 """gxu: an accelerator as a PyTorch device, with torch.compile through Triton.
 
 Importing the package registers the device type `gxu` (GXU_DEVICE_NAME gives it another name) with PyTorch and nothing
-else: no runtime library is loaded, no
-device is touched, and neither Dynamo nor Inductor is imported. `import torch` does it by itself through the entry point
-`torch.backends`, unless TORCH_DEVICE_BACKEND_AUTOLOAD=0.
+else: no runtime library is loaded, no device is touched, and neither Dynamo nor Inductor is imported. `import torch`
+does it by itself through the entry point `torch.backends`, unless TORCH_DEVICE_BACKEND_AUTOLOAD=0.
 
 With GXU_REGISTER=0 it registers nothing: the extension `gxu._C` and the Triton backend are there for a device of
 another name, as examples/minimal_backend has one.
