@@ -17,7 +17,7 @@ DEVICE = DEVICE_TYPE
 class Mover:
     """Copies trees of values to `device` ("cpu" for an independent copy). What shares a storage goes on to share one.
 
-    Devices and strings that name one become `device`; what else is no tensor is kept.
+    Devices and strings that name one become `device`; what else is no tensor is kept, and so are meta tensors.
     """
 
     def __init__(self, device: str) -> None:
@@ -37,6 +37,8 @@ class Mover:
         return value
 
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_meta:
+            return tensor
         with torch.no_grad():
             moved = self._strided(tensor) if is_plain(tensor) else tensor.detach().clone().to(self.device)
         if isinstance(tensor, torch.nn.Parameter):
