@@ -1,6 +1,6 @@
 # make demo     set up .venv, build, run the main job
 # make test     the same set-up, then the tests
-# make sanitize tests of the extension, built with the address sanitizer (tests/sanitize.sh)
+# make sanitize tests of the extension, built with the address sanitizer, or with SANITIZER=thread (tests/sanitize.sh)
 # make lint     ruff, mypy, clang-format
 # make build    the set-up alone
 # make format   rewrite Python and C++ sources in the project's format
@@ -12,6 +12,7 @@
 
 PYTHON ?= python3
 TEST_PROCESSES ?= 2
+SANITIZER ?= address
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -31,7 +32,7 @@ test: $(VENV)/.built $(VENV)/.dev
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 sanitize: $(VENV)/.run $(VENV)/.dev
-	tests/sanitize.sh $(TEST_ARGS)
+	SANITIZER=$(SANITIZER) tests/sanitize.sh $(TEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -51,7 +51,10 @@ PACKAGED_FILES[f"{GENERATED}/{C_SHIM_HEADER}"] = f"gxu/include/{C_SHIM_HEADER}"
 STARTUP = "csrc/torch/startup.cpp"
 
 # Types of torch.gxu (PEP 561): beside the package, not in it.
-STUB_FILES = ["torch-stubs/gxu.pyi", "torch-stubs/py.typed"]
+STUB_FILES = [
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "torch-stubs").rglob("*.pyi")),
+    "torch-stubs/py.typed",
+]
 
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 
 from gxu import compat, module, multiprocessing
 from gxu._name import DEVICE_TYPE
+
+#: What programs import from torch.gxu by its name: `from torch.gxu.amp import GradScaler`.
+SUBMODULES = ("amp", "graphs", "memory", "nvtx", "random", "streams")
 
 
 def register() -> None:
@@ -13,6 +18,8 @@ def register() -> None:
     storages. Registration with Dynamo and Inductor waits until one of them is imported."""
     torch.utils.rename_privateuse1_backend(DEVICE_TYPE)
     torch._register_device_module(DEVICE_TYPE, module)
+    for name in SUBMODULES:
+        sys.modules[f"torch.{DEVICE_TYPE}.{name}"] = getattr(module, name)
     torch.utils.generate_methods_for_privateuse1_backend(for_storage=True)
 
     multiprocessing.register()

@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from gxu import _C, device_properties, memory
-from gxu import random as _random
+from gxu import _C, amp, device_properties, graphs, memory, nvtx, random, streams
 from gxu._device import (
     DeviceLike,
     device,
@@ -86,18 +85,42 @@ from gxu.streams import (
     stream,
     synchronize,
 )
+from gxu.tensor_types import (
+    BFloat16Tensor,
+    BoolTensor,
+    ByteTensor,
+    CharTensor,
+    DoubleTensor,
+    FloatTensor,
+    HalfTensor,
+    IntTensor,
+    LongTensor,
+    ShortTensor,
+)
 
 __all__ = [
+    "AcceleratorError",
+    "BFloat16Tensor",
+    "BoolTensor",
+    "ByteTensor",
     "CUDAGraph",
+    "CharTensor",
     "DeviceProperties",
+    "DoubleTensor",
     "Event",
     "ExternalStream",
+    "FloatTensor",
     "GXUGraph",
     "Graph",
+    "HalfTensor",
+    "IntTensor",
+    "LongTensor",
     "MemPool",
     "OutOfMemoryError",
+    "ShortTensor",
     "Stream",
     "StreamContext",
+    "amp",
     "caching_allocator_alloc",
     "caching_allocator_delete",
     "can_device_access_peer",
@@ -107,6 +130,7 @@ __all__ = [
     "default_stream",
     "device",
     "device_count",
+    "device_memory_used",
     "device_of",
     "empty_cache",
     "get_allocator_backend",
@@ -121,6 +145,7 @@ __all__ = [
     "get_stream_from_external",
     "graph",
     "graph_pool_handle",
+    "graphs",
     "init",
     "initial_seed",
     "ipc_collect",
@@ -129,6 +154,7 @@ __all__ = [
     "is_bf16_supported",
     "is_current_stream_capturing",
     "is_initialized",
+    "is_tf32_supported",
     "list_gpu_processes",
     "make_graphed_callables",
     "manual_seed",
@@ -145,6 +171,8 @@ __all__ = [
     "memory_stats",
     "memory_stats_as_nested_dict",
     "memory_summary",
+    "nvtx",
+    "random",
     "reset_accumulated_memory_stats",
     "reset_max_memory_allocated",
     "reset_max_memory_cached",
@@ -157,10 +185,12 @@ __all__ = [
     "set_rng_state_all",
     "set_stream",
     "stream",
+    "streams",
     "synchronize",
     "use_mem_pool",
 ]
 
+AcceleratorError = torch.AcceleratorError
 OutOfMemoryError = torch.OutOfMemoryError
 
 #: One generator a device; empty until the runtime is started.
@@ -197,7 +227,7 @@ def _lazy_init() -> None:
     with _initialization_lock:
         if not default_generators:
             generators = tuple(_C.default_generator(index) for index in range(_C.device_count()))
-            _random.seed_new_generators()
+            random.seed_new_generators()
             atexit.register(_let_autograd_threads_finish)
             default_generators = generators
 
@@ -255,6 +285,17 @@ def get_stream_from_external(data_ptr: int, device: DeviceLike = None) -> Stream
 def is_bf16_supported(including_emulation: bool = True) -> bool:
     """True: kernels compute bf16 in fp32 where the hardware has no instructions for it."""
     return True
+
+
+def is_tf32_supported() -> bool:
+    """False: products of float32 are computed in float32."""
+    return False
+
+
+def device_memory_used(device: DeviceLike = None) -> int:
+    """Bytes of the device that are in use, by this process and by others."""
+    free, total = memory.mem_get_info(device)
+    return total - free
 
 
 def __getattr__(name: str) -> Any:

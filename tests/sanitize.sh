@@ -1,22 +1,34 @@
 #!/bin/sh
-# Builds the engine and the extension with the address sanitizer, in build/address, and runs tests on them: those named
-# as arguments, else the ones of memory, streams, operators and graphs.
+# Builds the engine and the extension with a sanitizer, in build/$SANITIZER, and runs tests on them: those named as
+# arguments, else the ones of memory, streams, operators and graphs and, for the address sanitizer, of the engine.
 #
-# PYTHON names an interpreter that has gxu's requirements (default: .venv's). Objects are kept: a second run compiles what
-# has changed.
+# SANITIZER is address (the default) or thread. PYTHON names an interpreter that has gxu's requirements (default:
+# .venv's). Objects are kept: a second run compiles what has changed. Suppressed is what tests/sanitize.supp gives a
+# reason for.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-tree=$root/build/address
+sanitizer=${SANITIZER:-address}
+tree=$root/build/$sanitizer
 python=${PYTHON:-$root/.venv/bin/python}
 compiler=${CXX:-g++}
+
+case $sanitizer in
+address) flags= ;;
+# libgomp's barriers look like data races to the thread sanitizer: the engine brings a team of its own for it.
+thread) flags=-DGXU_NO_OPENMP ;;
+*)
+  echo "SANITIZER must be address or thread, and is $sanitizer" >&2
+  exit 2
+  ;;
+esac
 
 mkdir -p "$tree"
 cd "$root"
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --update --preserve=mode,timestamps -t "$tree"
 
 cd "$tree"
-CXXFLAGS="-fsanitize=address -fno-omit-frame-pointer -O1" "$python" setup.py -q build_ext --inplace >build.log
+CXXFLAGS="-fsanitize=$sanitizer -fno-omit-frame-pointer -O1 $flags" "$python" setup.py -q build_ext --inplace >build.log
 
 if [ $# -eq 0 ]; then
   set -- tests/test_direct_operators.py tests/test_delegate.py tests/test_copy.py tests/test_streams.py \
@@ -25,8 +37,14 @@ if [ $# -eq 0 ]; then
 fi
 # Python and torch were not built with the sanitizer, so its library has to be loaded before them, together with the C++
 # library, whose exceptions it watches; and what they leave allocated at exit says nothing.
-LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)"
+case $sanitizer in
+address) library=libasan.so ;;
+thread) library=libtsan.so ;;
+esac
+LD_PRELOAD="$("$compiler" -print-file-name=$library) $("$compiler" -print-file-name=libstdc++.so)"
 export LD_PRELOAD
 export ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:${ASAN_OPTIONS:-}"
+export TSAN_OPTIONS="ignore_noninstrumented_modules=1:halt_on_error=1:suppressions=$root/tests/sanitize.supp:${TSAN_OPTIONS:-}"
 export PYTHONPATH="$tree${PYTHONPATH:+:$PYTHONPATH}"
-exec "$python" -m pytest -p no:cacheprovider -q "$@"
+# The thread sanitizer wants its shadow memory where random addresses may lie.
+exec setarch -R "$python" -m pytest -p no:cacheprovider -q "$@"

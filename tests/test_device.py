@@ -74,6 +74,110 @@ def test_names_of_torch_cuda() -> None:
         torch.gxu.no_such_name  # noqa: B018
 
 
+#: What torch.gxu leaves out of torch.cuda, by reason.
+ABSENT = {
+    "NVIDIA's libraries and tools": """CudaError CUDAPluggableAllocator GreenContext caching_allocator_disabled
+        caching_allocator_enable change_current_allocator check_error cudaStatus cudart current_blas_handle
+        current_solver_handle gds get_gencode_flags green_contexts has_half has_magma jiterator nccl profiler tunable
+        PYTORCH_RELEASES_CODE_CC DEVICE_REQUIREMENT Device""",
+    "sensors that a gxu runtime does not have": "clock_rate memory_usage power_draw temperature utilization",
+    "statistics of pinned memory and of waits that gxu does not keep": """host_memory_stats
+        host_memory_stats_as_nested_dict reset_accumulated_host_memory_stats reset_peak_host_memory_stats
+        get_sync_debug_mode set_sync_debug_mode""",
+    "storages by data type, which PyTorch replaced by one class": """BFloat16Storage BoolStorage ByteStorage CharStorage
+        ComplexDoubleStorage ComplexFloatStorage DoubleStorage FloatStorage HalfStorage IntStorage LongStorage
+        ShortStorage sparse""",
+    "not for users": "DeferredCudaCallError",
+    "what the module imports": """Any Callable NewType Optional TYPE_CHECKING cast classproperty importlib lru_cache os
+        platform traceback warnings threading torch""",
+}
+
+
+def test_nothing_else_of_torch_cuda_is_missing() -> None:
+    public = {name for name in dir(torch.cuda) if not name.startswith("_")}
+    assert public - set(dir(torch.gxu)) - set(" ".join(ABSENT.values()).split()) == set()
+
+
+def test_submodules_are_imported_by_their_names() -> None:
+    for name in ("amp", "graphs", "memory", "nvtx", "random", "streams"):
+        assert importlib.import_module(f"torch.gxu.{name}") is getattr(torch.gxu, name)
+
+
+def test_amp_with_the_names_of_torch_cuda() -> None:
+    class Double(torch.autograd.Function):
+        @staticmethod
+        @torch.gxu.amp.custom_fwd(cast_inputs=torch.float32)
+        def forward(context, x):
+            assert not torch.is_autocast_enabled("gxu")
+            return x * 2
+
+        @staticmethod
+        @torch.gxu.amp.custom_bwd
+        def backward(context, gradient):
+            return gradient * 2
+
+    weight = torch.nn.Parameter(torch.ones(3, 3, device="gxu"))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    scaler = torch.gxu.amp.GradScaler(init_scale=4.0)
+    with torch.gxu.amp.autocast(dtype=torch.bfloat16):
+        product = weight @ torch.ones(3, 1, device="gxu")
+        assert product.dtype == torch.bfloat16
+        loss = Double.apply(product).sum()
+    assert loss.dtype == torch.float32
+    scaler.scale(loss).backward()
+    assert weight.grad is not None
+    assert weight.grad.unique().tolist() == [8]
+    scaler.step(optimizer)
+    scaler.update()
+    assert weight.unique().tolist() == [-1]
+    with torch.gxu.amp.autocast(enabled=False):
+        assert not torch.is_autocast_enabled("gxu")
+
+
+def test_ranges_are_the_profilers() -> None:
+    with torch.profiler.profile() as profiler:
+        assert torch.gxu.nvtx.range_push("outer") == 0
+        number = torch.gxu.nvtx.range_start("across")
+        assert torch.gxu.nvtx.range_push("inner") == 1
+        torch.gxu.nvtx.mark("here")
+        assert torch.gxu.nvtx.range_pop() == 1
+        assert torch.gxu.nvtx.range_pop() == 0
+        assert torch.gxu.nvtx.range_pop() == -1
+        torch.gxu.nvtx.range_end(number)
+        with torch.gxu.nvtx.range("step {}", 3):
+            pass
+    seen = {event.key for event in profiler.key_averages()}
+    assert {"outer", "across", "inner", "here", "step 3"} <= seen
+
+
+def test_tensor_types() -> None:
+    half = torch.gxu.HalfTensor([1, 2])
+    assert half.device.type == "gxu"
+    assert half.dtype == torch.float16
+    assert half.tolist() == [1, 2]
+    assert torch.gxu.FloatTensor(2, 3).shape == (2, 3)
+    assert torch.gxu.LongTensor().numel() == 0
+    assert torch.gxu.FloatTensor(half).dtype == torch.float32
+    assert half.type() == "torch.gxu.HalfTensor"
+    assert torch.ones(2).type(torch.gxu.IntTensor).type() == "torch.gxu.IntTensor"
+    assert isinstance(half, torch.gxu.HalfTensor)
+    assert not isinstance(half, torch.gxu.FloatTensor)
+    assert not isinstance(half.cpu(), torch.gxu.HalfTensor)
+
+
+def test_encoder_in_evaluation_with_a_padding_mask() -> None:
+    """On the CPU it goes through nested tensors, which gxu leaves out."""
+    layer = torch.nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    encoder = torch.nn.TransformerEncoder(layer, 2).eval()
+    x, mask = torch.randn(3, 5, 16), torch.arange(5) >= torch.tensor([[5], [3], [4]])
+    with torch.no_grad():
+        expected = encoder(x, src_key_padding_mask=mask)
+        result = encoder.to("gxu")(x.to("gxu"), src_key_padding_mask=mask.to("gxu")).cpu()
+    torch.testing.assert_close(result[~mask], expected[~mask], rtol=1e-5, atol=1e-6)
+    with pytest.raises(NotImplementedError, match=r"layout strided are not supported on gxu; use .*torch.jagged"):
+        torch._nested_tensor_from_mask(torch.ones(1, 2, 3, device="gxu"), torch.ones(1, 2, device="gxu").bool())
+
+
 def test_device_names() -> None:
     assert torch.device("gxu").type == "gxu"
     assert str(torch.device("gxu", 0)) == "gxu:0"

@@ -16,6 +16,7 @@ from process_helpers import ROOT
 CONSUMER = """
 import torch
 import torch.gxu
+from torch.gxu.amp import GradScaler
 
 
 def total_memory(index: int) -> int:
@@ -35,6 +36,13 @@ reveal_type(torch.gxu.current_stream())
 reveal_type(torch.gxu.memory_allocated())
 reveal_type(torch.gxu.get_rng_state())
 reveal_type(torch.ones(2))
+reveal_type(torch.ones(2).gxu(0, non_blocking=True))
+reveal_type(torch.ones(2).is_gxu)
+reveal_type(torch.nn.Linear(2, 2).gxu())
+with torch.gxu.amp.autocast(dtype=torch.bfloat16), torch.gxu.nvtx.range("forward"):
+    scaler = torch.gxu.amp.GradScaler()
+reveal_type(GradScaler)
+reveal_type(torch.gxu.FloatTensor)
 wrong: str = torch.gxu.device_count()
 torch.gxu.set_device(3.5)
 torch.gxu.no_such_function()
@@ -54,7 +62,9 @@ def test_programs_are_checked_against_torch_gxu(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(CONSUMER)
     command = [sys.executable, "-m", "mypy", "--strict", "--hide-error-context", "--no-pretty"]
-    options = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache")]
+    configuration = tmp_path / "mypy.ini"
+    configuration.write_text("[mypy]\nplugins = gxu.mypy_plugin\n")
+    options = ["--config-file", str(configuration), "--cache-dir", str(ROOT / ".mypy_cache")]
     result = subprocess.run(
         [*command, *options, "--python-executable", str(python), str(program)],
         cwd=tmp_path,
@@ -68,6 +78,12 @@ def test_programs_are_checked_against_torch_gxu(tmp_path: Path) -> None:
         'note: Revealed type is "int"',
         'note: Revealed type is "torch._tensor.Tensor"',
         'note: Revealed type is "torch._tensor.Tensor"',
+        'note: Revealed type is "torch._tensor.Tensor"',
+        'note: Revealed type is "bool"',
+        'note: Revealed type is "Any"',
+        'note: Revealed type is "def (init_scale: float =, growth_factor: float =, backoff_factor: float =, '
+        'growth_interval: int =, enabled: bool =) -> gxu.amp.GradScaler"',
+        'note: Revealed type is "gxu.tensor_types.TensorType"',
         'error: Incompatible types in assignment (expression has type "int", variable has type "str")  [assignment]',
         'error: Argument 1 to "set_device" has incompatible type "float"; '
         'expected "device | str | int | None"  [arg-type]',

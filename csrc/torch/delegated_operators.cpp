@@ -1,4 +1,5 @@
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/util/Exception.h>
 #include <torch/library.h>
 
 #include <map>
@@ -6,6 +7,7 @@
 
 #include "copy.h"
 #include "delegate.h"
+#include "device_name.h"
 #include "parts.h"
 
 namespace gxu {
@@ -59,6 +61,20 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   for (const char* name : kCompositeOperators) {
     library.impl(name, torch::CppFunction::makeFromBoxedFunction<&delegate_operator<c10::DispatchKey::Dense>>());
   }
+}
+
+// PyTorch's strided nested tensors are for CPU and CUDA alone; those of layout jagged need nothing from a device.
+at::Tensor nested_tensor_from_mask(const at::Tensor& tensor, const at::Tensor& mask, bool mask_check) {
+  TORCH_CHECK_NOT_IMPLEMENTED(false, "nested tensors of layout strided are not supported on ", device_name(),
+                              "; use torch.nested.nested_tensor(..., layout=torch.jagged).");
+}
+
+// What torch.nn.TransformerEncoder asks, in evaluation with a padding mask, before it makes such a tensor.
+bool suits_nested_tensors(const at::Tensor& tensor, const at::Tensor& mask) { return false; }
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  library.impl("_nested_tensor_from_mask", &nested_tensor_from_mask);
+  library.impl("_nested_tensor_from_mask_left_aligned", &suits_nested_tensors);
 }
 
 TORCH_LIBRARY_IMPL(aten, SparsePrivateUse1, library) { library.impl("copy_", &copy_sparse<c10::DispatchKey::Sparse>); }

@@ -1,0 +1,1 @@
+from gxu.random import *
