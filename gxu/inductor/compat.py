@@ -28,14 +28,14 @@ def mark_used() -> None:
 
 
 def is_used() -> bool:
-    """Whether this process uses gxu: a tensor was allocated, or code generated, for it.
+    """Whether this process uses gxu: it has memory of the device, or code was generated for it.
 
-    That the device is initialised says nothing: Dynamo initialises torch.accelerator for whatever it compiles.
+    That the device is initialised says nothing: Dynamo initialises torch.accelerator for whatever it compiles. Dynamo
+    asks this thousands of times for a model on the CPU, so it reads the allocator's empty list of segments and no
+    statistics (2 us, and 490 us).
     """
-    if not _used and device_module().is_initialized():
-        statistics = (device_module().memory_stats(index) for index in range(device_module().device_count()))
-        if any(entry.get("allocation.all.allocated", 0) for entry in statistics):
-            mark_used()
+    if not _used and device_module().is_initialized() and device_module().memory_snapshot(include_traces=False):
+        mark_used()
     return _used
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -100,21 +101,72 @@ def test_the_key_covers_cpu_compiler_sources_and_options(monkeypatch):
         return get_cache_key(Source(), backend, backend.parse_options(options), env_vars={})
 
     keys = [key(), key(num_warps=2), key(enable_fp_fusion=False), key(debug=True), key(sanitize_memory=True)]
-    for change in ({"cpu": "another"}, {"features": host.features + ",+new"}, {"triple": "riscv64"}):
+    changes = ({"cpu": "another"}, {"features": host.features + ",+new"}, {"triple": "riscv64"}, {"versions": "llvm99"})
+    for change in changes:
         changed = dataclasses.replace(host, **change)
         with monkeypatch.context() as patch:
             patch.setattr(target, "host_target", lambda changed=changed: changed)
             keys.append(key())
-    for place, name, value in (
-        (target.llvm, "llvm_version_info", (99, 0, 0)),
-        (target.llvmlite, "__version__", "99"),
-        (compiler, "source_hash", lambda: "changed"),
-    ):
-        with monkeypatch.context() as patch:
-            patch.setattr(place, name, value)
-            keys.append(key())
+    with monkeypatch.context() as patch:
+        patch.setattr(compiler, "source_hash", lambda: "changed")
+        keys.append(key())
     assert len(set(keys)) == len(keys)
     assert key() == keys[0]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names features of x86 CPUs")
+def test_what_llvm_says_of_the_cpu_is_kept_for_one_cpu_and_llvmlite(monkeypatch, tmp_path):
+    from gxu.triton.codegen import target
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    asked = []
+    answer = target._ask_llvm()
+    monkeypatch.setattr(target, "_ask_llvm", lambda: asked.append(1) or answer)
+    host_target = target.host_target.__wrapped__
+    assert host_target() == host_target() == answer
+    assert len(asked) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(target.importlib.metadata, "version", lambda name: "99")
+        host_target()
+    assert len(asked) == 2
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    read_text = Path.read_text
+    for other, times in ((cpuinfo.replace("MHz\t\t: ", "MHz\t\t: 9"), 2), (cpuinfo.replace("sse2", "sse99"), 3)):
+        with monkeypatch.context() as patch:
+
+            def read(path: Path, *args: object, other: str = other, **options: object) -> str:
+                return other if path.name == "cpuinfo" else read_text(path, *args, **options)
+
+            patch.setattr(Path, "read_text", read)
+            host_target()
+        assert len(asked) == times
+    for kept in tmp_path.rglob("target.json"):
+        kept.write_text("{")
+    assert host_target() == answer
+    assert len(asked) == 4
+
+
+_LAUNCH = """
+import sys
+import torch, triton, triton.language as tl
+
+@triton.jit
+def add_one(x, BLOCK: tl.constexpr):
+    at = x + tl.arange(0, BLOCK)
+    tl.store(at, tl.load(at) + 1)
+
+x = torch.zeros(16, device="gxu")
+add_one[(1,)](x, BLOCK=16)
+assert x.cpu().tolist() == [1.0] * 16
+print("llvmlite" in sys.modules)
+"""
+
+
+def test_a_process_that_finds_its_kernels_does_not_load_llvm(run_python, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(_LAUNCH)
+    runs = [run_python(str(script), env={"TRITON_CACHE_DIR": str(tmp_path / "cache")}) for _ in range(2)]
+    assert [run.stdout.split()[-1:] for run in runs] == [["True"], ["False"]], [run.stderr for run in runs]
 
 
 _COMPILE_TEN = """

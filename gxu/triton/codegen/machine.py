@@ -21,6 +21,8 @@ class MachineCode:
     """Optimises, assembles and links the modules of one target."""
 
     def __init__(self, target: Target) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
         llvm.initialize_native_asmparser()
         self._triple = target.triple
         self._machine = llvm.Target.from_triple(target.triple).create_target_machine(
