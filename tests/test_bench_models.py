@@ -48,6 +48,36 @@ def test_a_process_that_fails_says_why(tmp_path) -> None:
         measure._ask(request, str(tmp_path), task="latency", seconds=0.1)
 
 
+def test_resume_measures_only_what_the_file_lacks(tmp_path, monkeypatch) -> None:
+    file = tmp_path / "rows.json"
+    asked = []
+
+    def row(request, seconds, *, quick):
+        asked.append((request.name, seconds))
+        if len(asked) == 2:
+            raise measure.ProcessError(f"{request.name}: stopped")
+        return measure.Row(request.name, 2.0, 0.85, 1.0, 2.0, 1.0, 0.0, 0.0)
+
+    monkeypatch.setattr(measure, "measure", row)
+    command = ["bench", "models", "--filter", "T5", "--json", str(file), "--seconds", "0.5", "--resume"]
+    assert main(command) == 1
+    assert [entry["name"] for entry in json.loads(file.read_text())] == ["T5, float32"]
+    assert main(command) == 0
+    assert [entry["name"] for entry in json.loads(file.read_text())] == ["T5, float32", "T5, bfloat16"]
+    assert asked == [("T5, float32", 0.5), ("T5, bfloat16", 0.5), ("T5, bfloat16", 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "content"), [(["--resume"], None), (["--seconds", "0"], None), (["--resume", "--json"], '[{"a": 1}]')]
+)
+def test_options_that_do_not_go_together_are_refused(arguments, content, tmp_path) -> None:
+    file = tmp_path / "rows.json"
+    if content is not None:
+        file.write_text(content)
+        arguments = [*arguments, str(file)]
+    assert main(["bench", "models", "--filter", "T5", *arguments]) == 2
+
+
 @pytest.mark.extended
 def test_one_row(tmp_path, capsys) -> None:
     file = tmp_path / "rows.json"

@@ -61,6 +61,42 @@ from torch.utils._triton import has_triton
 print(json.dumps({"code": digests, "get_gpu_type": get_gpu_type(), "has_triton": has_triton()}))
 """
 
+# The same for models of the catalogue, inference and training; argv: the catalogue's file, and names. Nothing runs.
+COMPILE_MODELS_FOR_CPU = (
+    COMPILE_FOR_CPU[: COMPILE_FOR_CPU.index("from torch._inductor.utils import")]
+    + """
+import contextlib, importlib.util
+import torch._functorch.config
+from torch._inductor.utils import get_code
+
+spec = importlib.util.spec_from_file_location("catalogue", sys.argv[1])
+catalogue = sys.modules["catalogue"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(catalogue)
+config.force_disable_caches = True
+torch._functorch.config.force_non_lazy_backward_lowering = True
+digests = {}
+for model in catalogue.MODELS:
+    for dtype in (torch.float32, torch.bfloat16):
+        for training in (False, True) if model.training else (False,):
+            if model.name not in sys.argv[2:]:
+                continue
+            module, inputs = catalogue.prepare(model, "cpu", dtype)
+            compiled = torch.compile(module, dynamic=False)
+
+            def call():
+                # The generated code is replaced by nothing, and its results are missed.
+                with torch.set_grad_enabled(training), contextlib.suppress(Exception):
+                    compiled(*inputs)
+
+            codes = get_code(call)
+            digests[f"{model.name}, {dtype}, {training}"] = (
+                len(codes),
+                hashlib.sha256("".join(codes).encode()).hexdigest(),
+            )
+print(json.dumps(digests))
+"""
+)
+
 
 @pytest.mark.slow
 def test_generated_cpu_code_is_the_same(run_python: RunPython, tmp_path: Path) -> None:
@@ -77,6 +113,37 @@ def test_generated_cpu_code_is_the_same(run_python: RunPython, tmp_path: Path) -
         results[with_gxu] = json.loads(done.stdout.splitlines()[-1])
         assert "gxu" not in done.stderr, done.stderr
     assert results["1"] == results["0"]
+
+
+@pytest.mark.extended
+# MiniLM is BERT, and its weights are found by a module of gxu, which must not be imported.
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("BERT", "GPT-2 prefill"),
+        ("GPT-2 decode", "Llama prefill", "Llama decode"),
+        ("T5", "Mamba"),
+        ("ViT", "ResNet-50"),
+        ("ConvNeXt", "Whisper encoder"),
+    ],
+    ids=lambda names: names[0],
+)
+def test_generated_cpu_code_of_models_is_the_same(
+    names: tuple[str, ...], run_python: RunPython, tmp_path: Path
+) -> None:
+    from gxu.benchmarks.models import catalogue
+
+    results = []
+    for with_gxu in ("0", "1"):
+        env = {"WITH_GXU": with_gxu, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"), "HF_HUB_OFFLINE": "1"}
+        done = run_python("-c", COMPILE_MODELS_FOR_CPU, catalogue.__file__, *names, env=env, timeout=1200)
+        assert done.returncode == 0, done.stderr
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    assert results[0] == results[1]
+    rows = sum(4 if model.training else 2 for model in catalogue.MODELS if model.name in names)
+    assert len(results[0]) == rows
+    for row, (codes, _) in results[0].items():
+        assert codes >= (2 if row.endswith("True") else 1), row
 
 
 def test_import_is_lazy(run_python: RunPython) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -12,7 +15,7 @@ from rich.table import Table
 
 from gxu.cli import bench_rows
 from gxu.cli.errors import UsageError
-from gxu.cli.output import make_console, make_progress, summarise_bars
+from gxu.cli.output import make_console, make_progress, summarise_bars, write_json
 
 if TYPE_CHECKING:
     from gxu.benchmarks.models.measure import Request, Row
@@ -26,6 +29,10 @@ MEAN_BARS = {"latency": 1.0, "cold compile": 3.0, "warm start": 1.0, "peak memor
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     bench_rows.add_arguments(parser)
     parser.add_argument("--quick", action="store_true", help="latencies alone, and fewer calls")
+    parser.add_argument("--seconds", type=float, metavar="S", help=f"of calls for each row (default: {SECONDS:g})")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the rows that the file of --json has, and measure the others"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,20 +40,43 @@ def run(args: argparse.Namespace) -> int:
     from gxu.benchmarks.models.measure import ProcessError, WrongResultError, measure
 
     bench_rows.check_arguments(args)
+    if args.resume and args.json is None:
+        raise UsageError("--resume goes on with the rows of a file: name it with --json FILE")
+    if args.seconds is not None and args.seconds <= 0:
+        raise UsageError(f"--seconds {args.seconds:g}: calls take more than no time")
+    seconds = args.seconds or (QUICK_SECONDS if args.quick else SECONDS)
     requests = select(args.filter)
-    measured, failures = [], []
+    rows = _rows_of(args.json) if args.resume else {}
+    failures = []
     with make_progress() as progress:
         task = progress.add_task("models", total=len(requests))
         for request in requests:
             progress.update(task, description=request.name)
-            try:
-                measured.append(measure(request, QUICK_SECONDS if args.quick else SECONDS, quick=args.quick))
-            except (WrongResultError, ProcessError) as error:
-                failures.append(str(error))
+            if request.name not in rows:
+                try:
+                    rows[request.name] = measure(request, seconds, quick=args.quick)
+                except (WrongResultError, ProcessError) as error:
+                    failures.append(str(error))
+                if args.json is not None:  # after each row, so that what stops the command loses one row
+                    write_json(args.json, [asdict(row) for row in rows.values()])
             progress.advance(task)
+    measured = list(rows.values())
     print_rows(measured)
     bars = [(row.name, row.ratio, row.bar, "Inductor C++") for row in measured]
     return bench_rows.finish(args, measured, bars, failures)
+
+
+def _rows_of(path: Path) -> dict[str, Row]:
+    """The rows of an earlier run by name; none if the file does not exist."""
+    from gxu.benchmarks.models.measure import Row
+
+    if not path.exists():
+        return {}
+    try:
+        rows = [Row(**entry) for entry in json.loads(path.read_text())]
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"--resume: {path} has no rows of `bench models` ({error})") from None
+    return {row.name: row for row in rows}
 
 
 def select(texts: list[str]) -> list[Request]:

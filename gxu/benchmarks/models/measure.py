@@ -65,21 +65,23 @@ class ProcessError(Exception):
 
 
 def measure(request: Request, seconds: float, *, quick: bool) -> Row:
-    """One row; `quick` leaves out compile times and memory, which take four processes more."""
+    """One row; `quick` leaves out compile times and memory, which take four processes more.
+
+    All processes share one folder of compiler caches: the first two find it empty, the others what those left.
+    """
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="gxu-bench-") as folder:
+        if not quick:
+            for prefix, device in (("", DEVICE_TYPE), ("inductor_", "cpu")):
+                cold = _ask(request, folder, task="compile", device=device)
+                warm = _ask(request, folder, task="compile", device=device)
+                figures[f"{prefix}cold_s"], figures[f"{prefix}warm_s"] = cold["seconds"], warm["seconds"]
+                figures[f"{prefix}peak_mib"] = warm["peak_mib"]
         latency = _ask(request, folder, task="latency", seconds=seconds)
     errors, ms = latency["errors"], latency["ms"]
     if errors["gxu"] > max(ERROR_FACTOR * errors["inductor"], ERROR_FLOOR[request.dtype]):
         theirs, ours = errors["inductor"], errors["gxu"]
         raise WrongResultError(f"{request.name}: the error is {ours:.2g}, and {theirs:.2g} with Inductor's C++ code")
-    figures: dict[str, float] = {}
-    if not quick:
-        for prefix, device in (("", DEVICE_TYPE), ("inductor_", "cpu")):
-            with tempfile.TemporaryDirectory(prefix="gxu-bench-") as folder:
-                cold = _ask(request, folder, task="compile", device=device)
-                warm = _ask(request, folder, task="compile", device=device)
-            figures[f"{prefix}cold_s"], figures[f"{prefix}warm_s"] = cold["seconds"], warm["seconds"]
-            figures[f"{prefix}peak_mib"] = warm["peak_mib"]
     return Row(
         name=request.name,
         ratio=ms["inductor"] / ms["gxu"],
