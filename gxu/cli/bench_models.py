@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from gxu.cli import bench_rows
+from gxu.cli import bench_rows, bench_versus
 from gxu.cli.errors import UsageError
 from gxu.cli.output import make_console, make_progress, summarise_bars, write_json
 
@@ -28,6 +28,7 @@ MEAN_BARS = {"latency": 1.0, "cold compile": 3.0, "warm start": 1.0, "peak memor
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     bench_rows.add_arguments(parser)
+    bench_versus.add_model_arguments(parser)
     parser.add_argument("--quick", action="store_true", help="latencies alone, and fewer calls")
     parser.add_argument("--seconds", type=float, metavar="S", help=f"of calls for each row (default: {SECONDS:g})")
     parser.add_argument(
@@ -79,13 +80,13 @@ def _rows_of(path: Path) -> dict[str, Row]:
     return {row.name: row for row in rows}
 
 
-def select(texts: list[str]) -> list[Request]:
+def select(texts: list[str], dtypes: Sequence[str] = DTYPES) -> list[Request]:
     from gxu.benchmarks.models.catalogue import MODELS
     from gxu.benchmarks.models.measure import Request
 
     requests = [
         Request(model.name, dtype, training)
-        for dtype in DTYPES
+        for dtype in dtypes
         for model in MODELS
         for training in (False, True)
         if model.training or not training

@@ -6,6 +6,7 @@ import argparse
 import functools
 import importlib.metadata
 import json
+import os
 import platform
 import tempfile
 from collections.abc import Callable
@@ -123,7 +124,10 @@ def versions() -> str:
     """Versions of what decides whether gxu works, against what the installed distribution declares."""
     from packaging.requirements import Requirement
 
-    found = {name: importlib.metadata.version(name) for name in ("torch-gxu", "torch", "triton", "llvmlite", "numpy")}
+    # Kernels for an engine with a vendor's own Triton backend do not go through llvmlite.
+    is_host = os.environ.get("GXU_RUNTIME", "host") in ("", "host")
+    names = ("torch-gxu", "torch", "triton", *(("llvmlite",) if is_host else ()), "numpy")
+    found = {name: importlib.metadata.version(name) for name in names}
     for text in importlib.metadata.requires("torch-gxu") or []:
         requirement = Requirement(text)
         version = found.get(requirement.name)

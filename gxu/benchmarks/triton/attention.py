@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gxu._name import DEVICE_TYPE
+from gxu.benchmarks.device import DEVICE
 from gxu.benchmarks.triton.comparison import against_library
 from gxu.benchmarks.triton.row import Case, Work
 
@@ -106,7 +106,7 @@ def cases() -> list[Case]:
 def operands(t: int, d: int, count: int) -> tuple[list[Tensor], list[Tensor]]:
     """`count` tensors (1, HEADS, t, d) on the CPU and on gxu."""
     on_cpu = [torch.randn(1, HEADS, t, d) for _ in range(count)]
-    return on_cpu, [x.to(DEVICE_TYPE) for x in on_cpu]
+    return on_cpu, [x.to(DEVICE) for x in on_cpu]
 
 
 def launch_forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

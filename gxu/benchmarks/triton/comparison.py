@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gxu._name import DEVICE_TYPE
+from gxu.benchmarks.device import DEVICE
 from gxu.benchmarks.triton.row import Case, Row, Settings, Work, WrongResultError, median_us
 
 COPY_BYTES = 64 << 20
@@ -18,30 +18,30 @@ COPY_BYTES = 64 << 20
 
 def bound_by_copy(name: str, group: str, bar: float, make: Callable[[], Work]) -> Case:
     """A kernel that moves bytes: the time that a copy of as many takes, over its own."""
-    return Case(name, group, functools.partial(_measure, name, group, bar, make, "copy"))
+    return Case(name, group, functools.partial(_measure, name, group, bar, make, "copy"), make)
 
 
 def at_least_torch(name: str, group: str, make: Callable[[], Work], bar: float = 1.0) -> Case:
     """The better of eager and Inductor's C++ code, over the kernel."""
-    return Case(name, group, functools.partial(_measure, name, group, bar, make, "torch"))
+    return Case(name, group, functools.partial(_measure, name, group, bar, make, "torch"), make)
 
 
 def against_library(name: str, group: str, bar: float, library: str, make: Callable[[], Work]) -> Case:
     """The library's product that eager calls, over the kernel."""
-    return Case(name, group, functools.partial(_measure, name, group, bar, make, library))
+    return Case(name, group, functools.partial(_measure, name, group, bar, make, library), make)
 
 
 def _measure(name: str, group: str, bar: float, make: Callable[[], Work], against: str, settings: Settings) -> Row:
     torch.manual_seed(0)
     work = make()
-    synchronize = torch.get_device_module(DEVICE_TYPE).synchronize
+    synchronize = torch.get_device_module(DEVICE).synchronize
 
     def kernel() -> None:
         work.kernel()
         synchronize()
 
     device_ms: list[float] = []
-    start, end = (torch.Event(DEVICE_TYPE, enable_timing=True) for _ in range(2))
+    start, end = (torch.Event(DEVICE, enable_timing=True) for _ in range(2))
 
     def kernel_between_events() -> None:
         start.record()
@@ -51,7 +51,7 @@ def _measure(name: str, group: str, bar: float, make: Callable[[], Work], agains
         device_ms.append(start.elapsed_time(end))
 
     calls: dict[str, Callable[[], object]] = {"gxu": kernel, "device": kernel_between_events, "eager": work.eager}
-    _check(name, work)
+    check(name, work)
     if work.compiled is not None:
         function, operands = work.compiled
         torch._dynamo.reset()
@@ -82,7 +82,7 @@ def _measure(name: str, group: str, bar: float, make: Callable[[], Work], agains
     )
 
 
-def _check(name: str, work: Work) -> None:
+def check(name: str, work: Work) -> None:
     for number, (ours, reference) in enumerate(zip(_tensors(work.kernel()), _tensors(work.eager()), strict=True)):
         actual = ours.cpu()
         expected = reference.to(actual.dtype)

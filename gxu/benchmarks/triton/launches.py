@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import triton
 
-from gxu._name import DEVICE_TYPE
+from gxu.benchmarks.device import DEVICE
 from gxu.benchmarks.triton.row import Case, Row, Settings, median_us
 from gxu.triton.driver import packed_signature
 
@@ -33,8 +33,8 @@ def cases() -> list[Case]:
 
 def _from_python(name: str, settings: Settings) -> Row:
     """`kernel[grid](...)` of a kernel without a body; the bound is the same with a launcher that does nothing."""
-    synchronize = torch.get_device_module(DEVICE_TYPE).synchronize
-    x = torch.zeros(1, device=DEVICE_TYPE)
+    synchronize = torch.get_device_module(DEVICE).synchronize
+    x = torch.zeros(1, device=DEVICE)
     compiled: Any = empty_kernel[(1,)](x, 1)
     launch = compiled.run
 
@@ -61,8 +61,8 @@ def _launcher(name: str, settings: Settings) -> Row:
     """
     from gxu import _C
 
-    synchronize = torch.get_device_module(DEVICE_TYPE).synchronize
-    x = torch.zeros(1, device=DEVICE_TYPE)
+    synchronize = torch.get_device_module(DEVICE).synchronize
+    x = torch.zeros(1, device=DEVICE)
     compiled: Any = empty_kernel[(1,)](x, 1)
     driver: Any = triton.runtime.driver.active
     stream = driver.get_current_stream(driver.get_current_device())

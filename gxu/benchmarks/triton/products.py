@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gxu._name import DEVICE_TYPE
+from gxu.benchmarks.device import DEVICE
 from gxu.benchmarks.triton.comparison import against_library
 from gxu.benchmarks.triton.row import Case, Work
 
@@ -91,14 +91,14 @@ def matmul(n: int, dtype: torch.dtype) -> Work:
         a, b = (torch.randint(-128, 128, (n, n), dtype=dtype) for _ in range(2))
     else:
         a, b = (torch.randn(n, n).to(dtype) for _ in range(2))
-    x, y = a.to(DEVICE_TYPE), b.to(DEVICE_TYPE)
+    x, y = a.to(DEVICE), b.to(DEVICE)
     accumulator = tl.int32 if integers else tl.float32
 
     def grid(meta: dict[str, int]) -> tuple[int]:
         return (triton.cdiv(n, meta["BLOCK_M"]) * triton.cdiv(n, meta["BLOCK_N"]),)
 
     def kernel() -> Tensor:
-        c = torch.empty(n, n, dtype=torch.int32 if integers else dtype, device=DEVICE_TYPE)
+        c = torch.empty(n, n, dtype=torch.int32 if integers else dtype, device=DEVICE)
         matmul_kernel[grid](x, y, c, n, n, n, *x.stride(), *y.stride(), *c.stride(), ACCUMULATOR=accumulator)
         return c
 

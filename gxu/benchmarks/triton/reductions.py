@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gxu._name import DEVICE_TYPE
+from gxu.benchmarks.device import DEVICE
 from gxu.benchmarks.triton.comparison import at_least_torch
 from gxu.benchmarks.triton.row import Case, Work
 
@@ -181,10 +181,10 @@ def new_result(
 ) -> Work:
     """`launch(out, *operands)` on gxu with a new result each call, as eager and Inductor make theirs."""
     result = function(*operands)
-    on_gxu = [x.to(DEVICE_TYPE) for x in operands]
+    on_gxu = [x.to(DEVICE) for x in operands]
 
     def kernel() -> Tensor:
-        out = torch.empty(result.shape, dtype=result.dtype, device=DEVICE_TYPE)
+        out = torch.empty(result.shape, dtype=result.dtype, device=DEVICE)
         launch(out, *on_gxu)
         return out
 
@@ -203,12 +203,12 @@ def layer_norm() -> Work:
 def layer_norm_backward() -> Work:
     x, w, b, dy = torch.randn(ROWS, COLUMNS), torch.randn(COLUMNS), torch.randn(COLUMNS), torch.randn(ROWS, COLUMNS)
     _, mean, rstd = torch.native_layer_norm(x, (COLUMNS,), w, b, EPS)
-    on_gxu = [t.to(DEVICE_TYPE) for t in (dy, x, w, mean, rstd)]
+    on_gxu = [t.to(DEVICE) for t in (dy, x, w, mean, rstd)]
     programs = 16
 
     def kernel() -> tuple[Tensor, Tensor, Tensor]:
-        dx = torch.empty(ROWS, COLUMNS, device=DEVICE_TYPE)
-        dw, db = (torch.empty(programs, COLUMNS, device=DEVICE_TYPE) for _ in range(2))
+        dx = torch.empty(ROWS, COLUMNS, device=DEVICE)
+        dw, db = (torch.empty(programs, COLUMNS, device=DEVICE) for _ in range(2))
         layer_norm_backward_kernel[(programs,)](*on_gxu, dx, dw, db, ROWS, COLUMNS, BLOCK=COLUMNS)
         return dx, dw.sum(0), db.sum(0)
 

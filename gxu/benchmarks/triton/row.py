@@ -45,11 +45,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the benchmark, not yet measured."""
+    """One row of the benchmark, not yet measured. `make` is for rows of one kernel: what `measure` measures."""
 
     name: str
     group: str
     measure: Callable[[Settings], Row]
+    make: Callable[[], Work] | None = None
 
 
 class WrongResultError(Exception):

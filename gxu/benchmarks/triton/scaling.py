@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 import triton
 
-from gxu._name import DEVICE_TYPE
+from gxu.benchmarks.device import DEVICE
 from gxu.benchmarks.triton import attention, products, streaming
 from gxu.benchmarks.triton.row import Case, Row, Settings, Work
 
@@ -31,13 +31,13 @@ def cases() -> list[Case]:
 def gelu() -> Work:
     """On tensors that stay in the last cache, long enough that Triton's dispatch in Python (10 us) does not count."""
     n = 1 << 20
-    x, y = torch.randn(n, device=DEVICE_TYPE), torch.empty(n, device=DEVICE_TYPE)
+    x, y = torch.randn(n, device=DEVICE), torch.empty(n, device=DEVICE)
     kernel = streaming.tanh_gelu_kernel[(triton.cdiv(n, 4096),)]
     return Work(lambda: kernel(x, y, n, BLOCK=4096), lambda: None)
 
 
 def _measure(name: str, make: Callable[[], Work], settings: Settings) -> Row:
-    synchronize = torch.get_device_module(DEVICE_TYPE).synchronize
+    synchronize = torch.get_device_module(DEVICE).synchronize
     work = make()
     threads = torch.get_num_threads()
     samples: dict[int, list[float]] = {1: [], 2: []}

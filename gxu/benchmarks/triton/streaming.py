@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import libdevice
 
-from gxu._name import DEVICE_TYPE
+from gxu.benchmarks.device import DEVICE
 from gxu.benchmarks.triton.comparison import bound_by_copy
 from gxu.benchmarks.triton.row import Case, Work
 
@@ -150,8 +150,8 @@ def add_transposed() -> Work:
 def written_out(launch: Callable[..., object], function: Callable[..., Tensor], operands: list[Tensor]) -> Work:
     """`launch(out, *operands)` on gxu, `function(*operands)` on the CPU with its result copied into place."""
     result = function(*operands)
-    on_gxu = [x.to(DEVICE_TYPE) for x in operands]
-    out = torch.empty(result.shape, dtype=result.dtype, device=DEVICE_TYPE)
+    on_gxu = [x.to(DEVICE) for x in operands]
+    out = torch.empty(result.shape, dtype=result.dtype, device=DEVICE)
     out_cpu = torch.empty(result.shape, dtype=result.dtype)
 
     def kernel() -> Tensor:
