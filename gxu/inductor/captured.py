@@ -53,13 +53,21 @@ class _Device:
         #: Base addresses of the memory of results.
         self.results: set[int] = set()
         self._last: streams.Stream | None = None
+        self._last_id: int | None = None
 
     def follow(self) -> None:
         """Makes the current stream wait for the last replay, which used the same memory, on whatever stream it was."""
+        current_id = _C.current_stream_id(self.index)
+        if current_id == self._last_id:
+            return
         current = streams.current_stream(self.index)
-        if self._last is not None and self._last != current:
+        if self._last is not None:
             current.wait_stream(self._last)
-        self._last = current
+        self._last, self._last_id = current, current_id
+
+    def is_capturing(self) -> bool:
+        """Whether the current stream captures a graph."""
+        return _C.is_stream_capturing(_C.current_stream_id(self.index), self.index)
 
 
 @functools.cache
@@ -205,7 +213,7 @@ class _Function:
                 break
 
     def __call__(self, inputs: list[Any]) -> Any:
-        if self.refused or graphs.is_current_stream_capturing():
+        if self.refused or self.device.is_capturing():
             return self.model(inputs)
         with self.device.lock:
             recording = self._recording(inputs)
@@ -293,6 +301,8 @@ def capturing(
     functions: dict[Any, _Function] = {}
     get_sizes: Callable[[list[Any]], Any] | None = None
     has_warned = False
+    # Read once: a look into Inductor's configuration costs a tenth of a replay.
+    always_warms_up = config.triton.force_cudagraphs_warmup
 
     def run(inputs: list[Any]) -> Any:
         nonlocal get_sizes, has_warned
@@ -301,7 +311,7 @@ def capturing(
             get_sizes = operator.itemgetter(*sizes_at) if sizes_at else _no_sizes
         sizes = get_sizes(inputs)
         function = functions.get(sizes)
-        if function is not None and not config.triton.force_cudagraphs_warmup:
+        if function is not None and not always_warms_up:
             return function(inputs)
         wanted = config.triton.cudagraph_capture_sizes
         if function is None and (wanted is None or sizes in wanted):
