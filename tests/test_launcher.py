@@ -130,22 +130,25 @@ def test_module_from_a_file(tmp_path: Path) -> None:
         C.module_load(str(tmp_path / "missing.so"))
 
 
-def test_inductor_launches_directly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Generated kernels go to gxu._C.launch from their second call on, past Triton's launcher and torch's method."""
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_inductor_launches_directly(monkeypatch: pytest.MonkeyPatch, dynamic: bool) -> None:
+    """Generated kernels go to the runtime from their second call on, past Triton's launcher and torch's method."""
     from gxu.inductor import autotuner
 
     built = []
 
-    def record(result: object, launcher: object, run: object = None) -> object:
-        built.append(build_launcher(result, launcher, run))
+    def record(result: object, launcher: object, run: object) -> object:
+        built.append(build_run(result, launcher, run))
         return built[-1]
 
-    build_launcher = autotuner.build_launcher
-    monkeypatch.setattr(autotuner, "build_launcher", record)
-    compiled = torch.compile(lambda x: x * 3 + 7)
+    build_run = autotuner.build_run
+    monkeypatch.setattr(autotuner, "build_run", record)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x: x * 3 + 7, dynamic=dynamic)
     x = torch.randn(50, device="gxu")
     compiled(x)
-    assert len(built) == 2 and None not in built
+    (run,) = built
+    assert isinstance(run, C.KernelLauncher) == (not dynamic)  # which knows its grid
     with monkeypatch.context() as patch:
         patch.setattr(autotuner.CachingAutotuner, "run", None)
         torch.testing.assert_close(compiled(x).cpu(), x.cpu() * 3 + 7)
@@ -153,7 +156,45 @@ def test_inductor_launches_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.profiler.profile() as profile:
         torch.testing.assert_close(compiled(x).cpu(), x.cpu() * 3 + 7)
     assert any(event.name.startswith("triton_poi_fused") for event in profile.events())
-    assert len(built) == 2
+    assert len(built) == 1
+
+
+def test_kernel_launcher(module: int) -> None:
+    """The launcher in C: constants are passed over, and whoever watches, or asks for more, gets the slow way."""
+    slow: list[tuple[tuple[object, ...], dict[str, object]]] = []
+    watch = {"profiler": False, "modes": 0}
+    launch = C.KernelLauncher(
+        C.module_get_function(module, "add"),
+        (2, 1, 1),
+        "pf-i",
+        ((watch, "profiler"), (watch, "modes")),
+        lambda *args, **options: slow.append((args, options)),
+    )
+    x = torch.zeros(5, device="gxu")
+    launch(x, 1.5, "constant", 5, stream=0)
+    assert not slow and x.tolist() == [1.5] * 5
+    arguments = (x, 1.5, "constant", 5)
+    watch["modes"] = 1
+    launch(*arguments, stream=0)
+    watch["modes"] = 0
+    launch(*arguments, stream=0, benchmark_run=True)
+    launch(*arguments[:3], stream=0)
+    del watch["profiler"]
+    launch(*arguments, stream=0)
+    options = {"stream": 0}
+    assert slow == [
+        (arguments, options),
+        (arguments, options | {"benchmark_run": True}),
+        (arguments[:3], options),
+        (arguments, options),
+    ]
+    assert x.tolist() == [1.5] * 5
+    watch["profiler"] = False
+    for wrong, error in (((x, "text", 0, 5), TypeError), ((x.cpu(), 1.5, 0, 1 << 40), OverflowError)):
+        with pytest.raises(error):
+            launch(*wrong, stream=0)
+    with pytest.raises(TypeError, match="tuple of pairs"):
+        C.KernelLauncher(0, (1, 1, 1), "p", ((1, 2),), print)
 
 
 def test_autotuners_forget_their_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +229,11 @@ def test_device_guard_for_generated_code() -> None:
         pass
     with pytest.raises(RuntimeError, match="GXU device index -1 is out of range"):
         C.set_device(-1)
+    assert C.exchange_device(0) == 0
+    with pytest.raises(RuntimeError, match="GXU device index 99 is out of range"):
+        C.exchange_device(99)
     for arguments in ((), (0, 0), ("0",)):
         with pytest.raises(TypeError):
             torch.gxu._DeviceGuard(*arguments)
+        with pytest.raises(TypeError):
+            C.exchange_device(*arguments)

@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch._higher_order_ops import while_loop
 
 from gxu import _C  # noqa: F401  (the device)
 
@@ -19,7 +20,8 @@ class Row:
     """A graph, what its wrapper is made of, and what the generated code of each wrapper shows of it.
 
     ``lines``: names of torch._inductor.codegen.wrapper's classes that must occur. ``python``, ``cpp``, ``fx``: regular
-    expressions that the code must match; None where that wrapper cannot have the line (``without`` says why).
+    expressions that the code must match; None where that wrapper has no such line (``without`` says why), or fails
+    with the error in ``errors``.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Row:
     config: Mapping[str, Any] = field(default_factory=dict)
     dynamic: bool | None = None
     without: str = ""
+    errors: Mapping[str, str] = field(default_factory=dict)
 
 
 def square(size: int = 12, count: int = 2) -> Callable[[], tuple[Tensor, ...]]:
@@ -103,6 +106,61 @@ def device_copy(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return (x + 1).cpu(), y * 3
 
 
+LIBRARY = torch.library.Library("gxu_wrapper_lines", "DEF")
+LIBRARY.define("both(Tensor x) -> (Tensor, Tensor)")
+LIBRARY.define(
+    "both.out(Tensor x, *, Tensor(a!) sine, Tensor(b!) cosine) -> (Tensor(a!), Tensor(b!))", tags=(torch.Tag.out,)
+)
+LIBRARY.define("sum_of_group(Tensor x, str group_name) -> Tensor")
+
+
+def _both_out(x: Tensor, *, sine: Tensor, cosine: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.sin(x, out=sine), torch.cos(x, out=cosine)
+
+
+LIBRARY.impl("both", lambda x: (x.sin(), x.cos()), "CompositeExplicitAutograd")
+LIBRARY.impl("both.out", _both_out, "CompositeExplicitAutograd")
+LIBRARY.impl("sum_of_group", lambda x, group_name: x * 1, "CompositeExplicitAutograd")
+LIBRARY.register_symm_mem_args("sum_of_group", ["x"])
+
+
+def multi_out(x: Tensor, y: Tensor) -> Tensor:
+    sine, cosine = torch.ops.gxu_wrapper_lines.both(x * 2)
+    return sine + cosine * y
+
+
+def communication(x: Tensor, y: Tensor) -> Tensor:
+    return torch.ops.gxu_wrapper_lines.sum_of_group(x.sin(), "group") + y
+
+
+def streams(x: Tensor, y: Tensor) -> Tensor:
+    z = x + 1
+    if x.device.type == "cpu":
+        return z @ z + y
+    side, started = torch.Stream(device=x.device), torch.Event(device=x.device)
+    started.record()
+    with side:
+        side.wait_event(started)
+        product = z @ z
+        finished = side.record_event()
+    finished.wait()
+    return product + y
+
+
+def loop(x: Tensor, y: Tensor) -> Tensor:
+    start = torch.zeros((), dtype=torch.int64, device=x.device)
+    result: Tensor = while_loop(lambda i, a: i < 3, lambda i, a: (i + 1, a.sin() + y), (start, x))[1]
+    return result
+
+
+@torch.compiler.nested_compile_region
+def region(x: Tensor, y: Tensor) -> Tensor:
+    return (x @ y).sin()
+
+
+#: What torch's FX wrapper says of lines that are plain Python.
+NO_IR = "FX conversion only supports Wrapper IR lines"
+
 ROWS = (
     Row("allocate_free", lambda x, y: (x @ y).sin().sum(-1), square(), ("AllocateLine", "FreeIfNotReusedLine"),
         r"= empty_strided_gxu\(\(12, \)", r"aoti_torch_empty_strided\(1,", r"empty_strided\(\[12\]"),
@@ -131,11 +189,12 @@ ROWS = (
         r"if \(\w+\) \{", r"cond"),
     Row("device_context", lambda x, y: x + 1, square(),
         ("EnterDeviceContextManagerLine", "ExitDeviceContextManagerLine"),
-        r"with torch\.gxu\._DeviceGuard\(0\)", r"AOTIGXUGuard device_guard\(0\)", None,
+        r"device_before0 = exchange_device\(0\)", r"AOTIGXUGuard device_guard\(0\)", None,
         without="FX leaves it to the function that calls the graph"),
     Row("comment", lambda x, y: torch.sin(x) + y, square(), ("CommentLine",), r"# Topologically Sorted Source Nodes",
         r"// Topologically Sorted Source Nodes", None, without="FX graphs have no comments"),
-    Row("user_kernel", user_kernel, square(), ("KernelCallLine",), r"def _shifted\(|def _twice\(", r"call__user_kernel",
+    Row("user_kernel", user_kernel, square(), ("KernelCallLine",),
+        r"(?s)(?=.*def _shifted\()(?=.*def _twice\()(?=.*128)", r"call__user_kernel",
         r"triton_kernel_wrapper_mutation\("),
     Row("size_stride_assert", lambda x, y: torch.sort(x)[0] + 1, square(), ("AssertSizeStrideLine",),
         r"assert_size_stride\(buf", r"assert_size_stride\(buf", None, without="FX's converter leaves it out"),
@@ -145,6 +204,27 @@ ROWS = (
         r"aoti_torch_check_inf_and_nan\(", r"assert_no_nan\(", {"nan_asserts": True}),
     Row("constants", constant, square(), (), r"_tensor_constant0", r"_tensor_constant0", r"_tensor_constant0"),
     Row("device_copy", device_copy, square(), (), r"\.copy_\(buf\d+, ", r"aoti_torch_copy_\(", r"copy_"),
+    Row("extern_multi_out", multi_out, square(), ("ExternKernelMultiOutLine",), r"\.both\.out\(buf\d+, sine=buf\d+",
+        None, None, without="C++ code calls the operator without out",
+        errors={"fx": "FX codegen not yet supported for type .*ExternKernelMultiOutLine"}),
+    Row("communication_buffer", communication, square(), ("AllocateLine", "FreeIfNotReusedLine"),
+        r'empty_strided_p2p\(.*torch\.device\("gxu:0"\), group_name="group"', None, None, errors={
+            "cpp": "cannot allocate memory that other processes' devices reach",
+            "fx": "Comm buffer allocation is not yet supported"}),
+    Row("streams", streams, square(), ("EnterDeviceContextManagerWithStreamInfoLine", "EnterCudaStreamContextLine",
+        "ExitDeviceContextManagerWithStreamInfoLine", "ExitCudaStreamContextLine"),
+        r"with stream1:", None, None, errors={
+            "cpp": "cannot change streams inside of a graph",
+            "fx": "FX codegen not yet supported for type .*EnterCudaStreamContextLine"}),
+    Row("free_input", lambda x, y: x * y, square(), ("FreeLine",), r"del arg0_1", r"arg0_1\.reset\(\)", None,
+        without="FX graphs free what is not read any more"),
+    Row("fused_away", lambda x, y: x.softmax(-1) @ y, square(), ("NullLine",), r"triton_\w+\.run\(", r"call_triton_",
+        r"triton_kernel_wrapper_mutation\("),
+    Row("while_loop", loop, square(), (), r"while True|while_loop_cond", r"while \(", None, errors={"fx": NO_IR}),
+    Row("nested_region", lambda x, y: region(region(x, y), y), square(), (),
+        r"def repeated_subgraph0\(args\)", r"repeated_subgraph0", None, errors={"fx": NO_IR}),
+    Row("memory_planning", reuse, square(), (), r"alloc_from_pool\(", r"alloc_from_pool\(", None,
+        {"memory_planning": True}, errors={"fx": "FX codegen not yet supported for type .*AllocFromPoolLine"}),
     Row("workspace", lambda x: x.flatten().cumsum(0), square(1000, 1), ("AllocateLine",), r"workspace_0 = ",
         r"workspace_0", r"workspace_0|empty"),
 )  # fmt: skip

@@ -60,6 +60,17 @@ PyObject* set_current_device(PyObject* /*self*/, PyObject* index) {
   END_HANDLE_TH_ERRORS
 }
 
+PyObject* exchange_current_device(PyObject* /*self*/, PyObject* index) {
+  HANDLE_TH_ERRORS
+  const int64_t device = PyLong_AsLongLong(index);
+  if (device == -1 && PyErr_Occurred() != nullptr) {
+    return nullptr;
+  }
+  check_device_index(device);
+  return PyLong_FromLong(exchange_device(static_cast<c10::DeviceIndex>(device)));
+  END_HANDLE_TH_ERRORS
+}
+
 PyMethodDef guard_methods[] = {
     {"__enter__", &enter, METH_NOARGS, nullptr},
     {"__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(&leave)), METH_FASTCALL, nullptr},
@@ -80,6 +91,8 @@ PyTypeObject make_guard_type() {
 PyMethodDef device_methods[] = {
     {"set_device", &set_current_device, METH_O,
      "set_device(device: int)\n\nMakes a device the current one of this thread."},
+    {"exchange_device", &exchange_current_device, METH_O,
+     "exchange_device(device: int) -> int\n\nMakes a device the current one of this thread; returns the previous one."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -23,11 +23,6 @@ namespace {
 
 std::atomic<int64_t> num_launches{0};
 
-constexpr size_t kInlineParameters = 48;
-
-// One 8-byte slot a parameter; the value lies in its first bytes.
-using Slots = c10::SmallVector<uint64_t, kInlineParameters>;
-
 // Memory of the host that kernels reach: all of it, or what this runtime has pinned.
 bool is_reachable_host_memory(const at::Tensor& tensor) {
   if (!tensor.device().is_cpu()) {
@@ -128,8 +123,36 @@ bool float_from_object(PyObject* object, double& value) {
   return value != -1.0 || PyErr_Occurred() == nullptr;
 }
 
-// Converts one argument as its signature character says; false with a Python error set where it cannot.
-bool convert(char type, PyObject* object, size_t index, uint64_t& slot) {
+// Constants at the end of the signature may be left out: who launches a compiled kernel himself need not have them.
+bool convert_arguments(PyObject* signature, PyObject* arguments, ParameterSlots& slots) {
+  Py_ssize_t length = 0;
+  const char* types = PyUnicode_AsUTF8AndSize(signature, &length);
+  if (types == nullptr) {
+    return false;
+  }
+  const Py_ssize_t count = PyTuple_Check(arguments) ? PyTuple_GET_SIZE(arguments) : -1;
+  const auto is_constant = [](char type) { return type == '-'; };
+  if (count != length && (count < 0 || count > length || !std::all_of(types + count, types + length, is_constant))) {
+    PyErr_Format(PyExc_TypeError, "launch: expected a tuple of %zd arguments, as many as the signature '%s' has",
+                 length, types);
+    return false;
+  }
+  for (Py_ssize_t index = 0; index < count; ++index) {
+    if (types[index] == '-') {
+      continue;
+    }
+    uint64_t slot = 0;
+    if (!convert_argument(types[index], PyTuple_GET_ITEM(arguments, index), index, slot)) {
+      return false;
+    }
+    slots.push_back(slot);
+  }
+  return true;
+}
+
+}  // namespace
+
+bool convert_argument(char type, PyObject* object, size_t index, uint64_t& slot) {
   double value = 0;
   switch (type) {
     case 'p':
@@ -187,34 +210,20 @@ bool convert(char type, PyObject* object, size_t index, uint64_t& slot) {
   }
 }
 
-// Constants at the end of the signature may be left out: who launches a compiled kernel himself need not have them.
-bool convert_arguments(PyObject* signature, PyObject* arguments, Slots& slots) {
-  Py_ssize_t length = 0;
-  const char* types = PyUnicode_AsUTF8AndSize(signature, &length);
-  if (types == nullptr) {
-    return false;
+void enqueue_kernel(gxuFunction_t function, const std::array<unsigned int, 3>& grid, gxuStream_t stream,
+                    ParameterSlots& slots, unsigned int block_x, unsigned int shared_memory_bytes) {
+  if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) {
+    return;  // no program to run
   }
-  const Py_ssize_t count = PyTuple_Check(arguments) ? PyTuple_GET_SIZE(arguments) : -1;
-  const auto is_constant = [](char type) { return type == '-'; };
-  if (count != length && (count < 0 || count > length || !std::all_of(types + count, types + length, is_constant))) {
-    PyErr_Format(PyExc_TypeError, "launch: expected a tuple of %zd arguments, as many as the signature '%s' has",
-                 length, types);
-    return false;
+  c10::SmallVector<void*, 48> parameters;
+  for (uint64_t& slot : slots) {
+    parameters.push_back(&slot);
   }
-  for (Py_ssize_t index = 0; index < count; ++index) {
-    if (types[index] == '-') {
-      continue;
-    }
-    uint64_t slot = 0;
-    if (!convert(types[index], PyTuple_GET_ITEM(arguments, index), index, slot)) {
-      return false;
-    }
-    slots.push_back(slot);
-  }
-  return true;
+  const RuntimeCall call("gxuLaunchKernel");
+  GXU_CALL(gxuLaunchKernel, function, grid[0], grid[1], grid[2], block_x, 1, 1, shared_memory_bytes, stream,
+           parameters.data());
+  num_launches.fetch_add(1, std::memory_order_relaxed);
 }
-
-}  // namespace
 
 PyObject* launch(PyObject* /*self*/, PyObject* const* arguments, Py_ssize_t count) {
   HANDLE_TH_ERRORS
@@ -234,7 +243,7 @@ PyObject* launch(PyObject* /*self*/, PyObject* const* arguments, Py_ssize_t coun
   if (PyErr_Occurred() != nullptr) {
     return nullptr;
   }
-  Slots slots;
+  ParameterSlots slots;
   if (!convert_arguments(arguments[5], arguments[6], slots)) {
     return nullptr;
   }
@@ -244,17 +253,10 @@ PyObject* launch(PyObject* /*self*/, PyObject* const* arguments, Py_ssize_t coun
                  static_cast<long long>(grid_x), static_cast<long long>(grid_y), static_cast<long long>(grid_z));
     return nullptr;
   }
-  if (grid_x == 0 || grid_y == 0 || grid_z == 0) {
-    Py_RETURN_NONE;  // no program to run
-  }
-  c10::SmallVector<void*, kInlineParameters> parameters;
-  for (uint64_t& slot : slots) {
-    parameters.push_back(&slot);
-  }
-  const RuntimeCall call("gxuLaunchKernel");
-  GXU_CALL(gxuLaunchKernel, reinterpret_cast<gxuFunction_t>(function), grid_x, grid_y, grid_z, block_x, 1, 1,
-           shared_memory, reinterpret_cast<gxuStream_t>(stream), parameters.data());
-  num_launches.fetch_add(1, std::memory_order_relaxed);
+  const std::array<unsigned int, 3> grid{static_cast<unsigned int>(grid_x), static_cast<unsigned int>(grid_y),
+                                         static_cast<unsigned int>(grid_z)};
+  enqueue_kernel(reinterpret_cast<gxuFunction_t>(function), grid, reinterpret_cast<gxuStream_t>(stream), slots,
+                 static_cast<unsigned int>(block_x), static_cast<unsigned int>(shared_memory));
   Py_RETURN_NONE;
   END_HANDLE_TH_ERRORS
 }

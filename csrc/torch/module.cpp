@@ -21,6 +21,7 @@
 #include "generator.h"
 #include "gil.h"
 #include "graph_outputs_module.h"
+#include "kernel_launcher_module.h"
 #include "launcher.h"
 #include "shared_event.h"
 #include "sharing.h"
@@ -217,11 +218,6 @@ void define_device_functions(py::module_& m) {
           ensure_initialized();
           return static_cast<int>(current_device());
         }));
-  m.def("exchange_device", wrap([](int64_t device) {
-          check_device_index(device);
-          return static_cast<int>(exchange_device(static_cast<c10::DeviceIndex>(device)));
-        }),
-        py::arg("device"));
   m.def("maybe_exchange_device", wrap([](int64_t device) {
           if (device >= 0) {
             check_device_index(device);
@@ -326,6 +322,7 @@ PYBIND11_MODULE(_C, m) {
   gxu::define_allocator_functions(m);
   gxu::define_graph_outputs(m);
   gxu::define_function_attributes(m);
+  gxu::define_kernel_launcher(m);
   gxu::define_kernel_functions(m);
   m.def("default_generator", gxu::wrap(&gxu::default_generator_object), py::arg("device"),
         "The torch.Generator that operators use on the device where none is given.");

@@ -8,6 +8,7 @@ that launcher, as long as nobody profiles or debugs.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch._dynamo.device_interface import get_interface_for_device
@@ -34,14 +35,54 @@ def _launch_hooks() -> list[Any]:
     return [chain.calls for chain in chains if hasattr(chain, "calls")]
 
 
-def _grid(result: Any) -> tuple[list[str], str]:
-    """Statements and argument list of a launch's grid: constants where every extent is known at compile time."""
+def _static_grid(result: Any) -> tuple[int, int, int] | None:
+    """A launch's grid, where every extent is known at compile time."""
     grid = GridExpr.from_meta(result.inductor_meta, result.config)
     numels = {f"{prefix}numel": numel for prefix, numel in result.inductor_meta.get("gxu_numels", {}).items()}
     try:
-        return [], ", ".join(str(n) for n in grid.eval_slow(numels))
+        x, y, z = grid.eval_slow(numels)
     except NameError:  # the grid depends on an argument
-        return [*grid.prefix], f"{grid.x_grid}, {grid.y_grid}, {grid.z_grid}"
+        return None
+    return int(x), int(y), int(z)
+
+
+def _grid(result: Any) -> tuple[list[str], str]:
+    """Statements and argument list of a launch's grid: constants where they are known."""
+    if (known := _static_grid(result)) is not None:
+        return [], ", ".join(map(str, known))
+    grid = GridExpr.from_meta(result.inductor_meta, result.config)
+    return [*grid.prefix], f"{grid.x_grid}, {grid.y_grid}, {grid.z_grid}"
+
+
+def _watched() -> tuple[tuple[dict[str, Any], str], ...] | None:
+    """Where it is written that launches are looked at: by Triton's hooks, a profiler or a debug mode. None where this
+    version of torch or Triton tells only by functions."""
+    hooks = () if knobs is None else (knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook)
+    modes = vars(sys.modules[get_active_debug_mode.__module__])
+    places = (
+        *((vars(chain) if hasattr(chain, "__dict__") else {}, "calls") for chain in hooks),
+        (vars(autograd_profiler), "_is_profiler_enabled"),
+        (modes, "_ACTIVE_DEBUG_MODE_COUNT"),
+    )
+    return places if all(name in where for where, name in places) else None
+
+
+def build_run(result: Any, launcher: Any, run: Any) -> Any | None:
+    """What takes the place of `run`, the autotuner's method: in C where the grid is known, or `build_launcher`'s."""
+    binary = result.kernel
+    signature, grid, watched = getattr(binary.run, "signature", None), _static_grid(result), _watched()
+    if signature is not None and grid is not None and watched is not None and not hasattr(binary.run, "direct"):
+        from gxu import _C
+
+        fn = binary.src.fn
+        call_args, def_args, _ = result._get_arg_lists(fn.arg_names, get_constexprs(fn))
+        codes = dict(zip(call_args, signature, strict=False))
+        passed = [arg for arg, code in zip(call_args, signature, strict=False) if code != "-"]
+        in_order = [arg for arg in def_args if codes.get(arg, "-") != "-"]
+        if len(signature) == len(call_args) and passed == in_order and not result.inductor_meta.get("store_cubin"):
+            signature = "".join(codes.get(arg, "-") for arg in def_args)
+            return _C.KernelLauncher(binary.function, grid, signature, watched, run)
+    return build_launcher(result, launcher, run)
 
 
 def build_launcher(result: Any, launcher: Any, run: Any = None) -> Any | None:
@@ -159,7 +200,7 @@ class DeviceCachingAutotuner(CachingAutotuner):
                 built = build_launcher(result, launcher)
                 if built is not None:
                     # Found before the method of this name.
-                    self.__dict__["run"] = build_launcher(result, launcher, super().run)
+                    self.__dict__["run"] = build_run(result, launcher, super().run)
                 return built
         return None
 

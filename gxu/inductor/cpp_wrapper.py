@@ -11,6 +11,7 @@ import itertools
 from typing import Any
 
 from torch._inductor import config as inductor_config
+from torch._inductor import ir
 from torch._inductor.codegen import cpp_utils
 from torch._inductor.codegen.cpp_wrapper_gpu import CppWrapperGpu, DeferredTritonCallWrapper, cpp_string_literal
 from torch._inductor.virtualized import V
@@ -92,6 +93,21 @@ class GXUCppWrapper(CppWrapperGpu):
                 shim = "aoti_torch_{}_view_dtype".format
                 self.header.splice(f"#define {shim(DEVICE_TYPE)} {shim(_NAME_IN_C)}")
         super().add_device_include(device)
+
+    def codegen_cuda_stream_enter(self, stream_idx: int) -> Any:
+        # torch's line is Python in the midst of C++ code.
+        raise NotImplementedError(
+            "The C++ wrapper cannot change streams inside of a graph: compile this function without cpp_wrapper."
+        )
+
+    def codegen_allocation(self, buffer: Any) -> None:
+        if isinstance(buffer.get_output_spec(), ir.CommBufferLayout):
+            # So is this one.
+            raise NotImplementedError(
+                "The C++ wrapper cannot allocate memory that other processes' devices reach (symmetric memory, which "
+                f"{buffer.get_name()} wants): compile this function without cpp_wrapper."
+            )
+        super().codegen_allocation(buffer)
 
     def finalize_prefix(self) -> None:
         for name, call in self._triton_call_wrappers.items():

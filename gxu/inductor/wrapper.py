@@ -2,17 +2,82 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
 from typing import Any
 
 from torch._inductor import config as inductor_config
-from torch._inductor.codegen.wrapper import PythonWrapperCodegen, SubgraphPythonWrapperCodegen
+from torch._inductor.codegen.wrapper import (
+    AllocateLine,
+    EnterDeviceContextManagerLine,
+    ExitDeviceContextManagerLine,
+    PythonWrapperCodegen,
+    SubgraphPythonWrapperCodegen,
+)
+from torch._inductor.utils import IndentedBuffer
 
 from gxu.inductor import compat
 from gxu.inductor.device import DEVICE_TYPE
 
 
-class _GXUAllocation(PythonWrapperCodegen):
-    """Allocates gxu buffers with `gxu._C.empty_strided_gxu`, about a microsecond faster than torch.empty_strided."""
+@dataclass
+class EnterDeviceLine(EnterDeviceContextManagerLine):
+    """Makes a device the current one: two calls of a C function, where a context manager takes four times as long."""
+
+    previous: str
+
+    def codegen(self, code: IndentedBuffer) -> None:
+        code.writeline(f"{self.previous} = exchange_device({self.device_idx})")
+        code.writeline("try:")
+        code.do_indent()
+        code.writeline("pass")  # the lines that follow may all turn out to be nothing
+
+
+@dataclass
+class ExitDeviceLine(ExitDeviceContextManagerLine):
+    """Goes back to the device that was current before."""
+
+    previous: str
+
+    def codegen(self, code: IndentedBuffer) -> None:
+        code.do_unindent()
+        code.writeline("finally:")
+        with code.indent():
+            code.writeline(f"exchange_device({self.previous})")
+
+
+class CommBufferLine(AllocateLine):
+    """Allocates a buffer that other processes' devices reach; torch's line names a cuda device."""
+
+    def _codegen_comm_buffer(self, code: IndentedBuffer) -> None:
+        line = IndentedBuffer()
+        super()._codegen_comm_buffer(line)
+        code.splice(line.getvalue().replace('torch.device("cuda:', f'torch.device("{DEVICE_TYPE}:'))
+
+
+class _GXULines(PythonWrapperCodegen):
+    """Allocates gxu buffers and sets the device with functions of `gxu._C`, about a microsecond faster than torch's."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._guard_ids = itertools.count()
+        self._guards: list[str] = []
+        super().__init__(*args, **kwargs)
+
+    def writeline(self, line: Any) -> None:
+        if type(line) is AllocateLine and line.comm_buffer:
+            line = CommBufferLine(self, line.node, comm_buffer=True)
+        super().writeline(line)
+
+    def codegen_device_guard_enter(self, device_idx: int, *args: Any, **kwargs: Any) -> None:
+        super().codegen_device_guard_enter(device_idx, *args, **kwargs)
+        if type(line := self.lines[-1]) is EnterDeviceContextManagerLine:
+            self._guards.append(f"device_before{next(self._guard_ids)}")
+            self.lines[-1] = EnterDeviceLine(device_idx, line.last_seen_device_guard_index, self._guards[-1])
+
+    def codegen_device_guard_exit(self) -> None:
+        super().codegen_device_guard_exit()
+        if type(self.lines[-1]) is ExitDeviceContextManagerLine:
+            self.lines[-1] = ExitDeviceLine(self._guards.pop())
 
     def make_allocation(
         self,
@@ -34,7 +99,7 @@ class _GXUAllocation(PythonWrapperCodegen):
         return line if allocated == shape_code else f"{line}.as_strided({shape_code}, {stride_code})"
 
 
-class GXUPythonWrapperCodegen(_GXUAllocation):
+class GXUPythonWrapperCodegen(_GXULines):
     """Wrapper of a whole graph."""
 
     def __init__(self) -> None:
@@ -57,8 +122,8 @@ class GXUPythonWrapperCodegen(_GXUAllocation):
 
     def write_header(self) -> None:
         super().write_header()
-        self.header.writeline("from gxu._C import empty_strided_gxu")
+        self.header.writeline("from gxu._C import empty_strided_gxu, exchange_device")
 
 
-class GXUSubgraphPythonWrapperCodegen(_GXUAllocation, SubgraphPythonWrapperCodegen):
+class GXUSubgraphPythonWrapperCodegen(_GXULines, SubgraphPythonWrapperCodegen):
     """Wrapper of a subgraph, whose header is its parent's."""
