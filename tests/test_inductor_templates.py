@@ -12,6 +12,8 @@ import pytest
 import torch
 from inductor_helpers import assert_close, in_double, launches_of, to_device
 from torch._inductor import config as inductor_config
+from torch._inductor.async_compile import AsyncCompile
+from torch._inductor.codegen import triton as codegen
 from torch._inductor.utils import run_and_get_code
 
 from gxu.inductor import config, template_tiles
@@ -131,6 +133,27 @@ def test_groups() -> None:
         assert "extern_kernels." not in code[0]
         batches = a.reshape(4, 15, 64)
         assert_close(grouped(batches.to("gxu"), b.to("gxu")), batches.double() @ b.double())
+
+
+def test_workers_and_the_generated_file_get_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker compiles a template once, whether torch or the generated file asks for it; files of equal names are
+    equal."""
+    early, late = [], []
+    of_generated_file = AsyncCompile.triton
+
+    def triton(self: AsyncCompile, kernel_name: str, source_code: str, *args: Any, **kwargs: Any) -> Any:
+        late.append(source_code)
+        return of_generated_file(self, kernel_name, source_code, *args, **kwargs)
+
+    monkeypatch.setattr(AsyncCompile, "triton", triton)
+    monkeypatch.setattr(codegen.async_compile, "use_process_pool", lambda: True)
+    monkeypatch.setattr(codegen.async_compile, "triton", lambda name, source: early.append(source))
+    a, b = torch.randn(2, 24, 64).bfloat16() / 8, torch.randn(2, 64, 32).bfloat16() / 8
+    torch._dynamo.reset()
+    with inductor_config.patch(ONLY_TEMPLATES):
+        result = torch.compile(lambda a, b: torch._grouped_mm(a, b).sin())(a.to("gxu"), b.to("gxu"))
+    assert_close(result, (a.double() @ b.double()).sin())
+    assert early and set(early) <= set(late)
 
 
 @pytest.mark.parametrize("rowwise", [False, True])

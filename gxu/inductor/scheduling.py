@@ -75,6 +75,12 @@ class GXUTritonScheduling(TritonScheduling):
     # the better choice.
     backend_features = TritonScheduling.backend_features - {BackendFeature.SORT}
 
+    def _emit_kernel_to_wrapper(self, wrapper: Any, kernel: Any, src_code: str, *args: Any, **kwargs: Any) -> None:
+        # As the generated file will have it. torch gives a kernel to a compile worker before that file is executed, and
+        # again when it is: of a template, whose empty lines differ, it would not recognise it. Two workers then write
+        # two contents to one path, and one that has compiled the other's may find another function on a line.
+        super()._emit_kernel_to_wrapper(wrapper, kernel, f"\n{src_code.strip()}\n", *args, **kwargs)
+
     def create_kernel_choices(
         self, kernel_features: SIMDKernelFeatures, kernel_args: list[Any], kernel_kwargs: dict[str, Any]
     ) -> list[TritonKernel]:
