@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import unittest
 from collections.abc import Iterator
 from typing import Any
 
@@ -145,6 +146,37 @@ def patch_memory_snapshot() -> None:
 
     _snapshot._gxu = True  # type: ignore[attr-defined]
     module._snapshot = _snapshot
+
+
+def patch_inductor_test_helpers() -> None:
+    """`torch.testing._internal.inductor_utils` tells PyTorch's Inductor tests which GPU they run on, from a fixed list
+    (pytorch#189135). On a machine that has none of these they run on gxu, as they would after `import torch` on a
+    machine with CUDA. What asks for CUDA by name stays skipped.
+
+    Applied when that module is imported, which only tests do.
+    """
+    module: Any = importlib.import_module("torch.testing._internal.inductor_utils")
+    device = getattr(torch, DEVICE_TYPE)
+    if module.HAS_GPU or module.HAS_MPS or not device.is_available():
+        return
+    from torch.testing._internal.common_device_type import PrivateUse1TestBase
+
+    from gxu.inductor import compat
+
+    # Modules of tests define their Triton kernels if there is Triton for some device, and ask before they use one.
+    compat.mark_used()
+    module.GPU_TYPE = DEVICE_TYPE
+    module.HAS_TRITON = module.HAS_GPU = module.HAS_GPU_AND_TRITON = True
+    module.HAS_MULTIGPU = device.device_count() >= 2
+    module.RUN_GPU = PrivateUse1TestBase in module._desired_test_bases
+    module.requires_gpu = module.requires_triton = functools.partial(unittest.skipIf, False, "")
+
+
+def patch_triton_test_helpers() -> None:
+    """The decorator that wants some GPU in the sister module of `patch_inductor_test_helpers`."""
+    module: Any = importlib.import_module("torch.testing._internal.triton_utils")
+    if module.HAS_GPU:
+        module.requires_gpu_and_triton = unittest.skipUnless(module.HAS_GPU, "requires gpu and triton")
 
 
 def apply() -> None:

@@ -18,7 +18,7 @@ from torch._higher_order_ops import associative_scan
 from torch._inductor import compile_fx, cpp_builder, cudagraph_utils, output_code, utils
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import cpp_wrapper_gpu
-from torch._inductor.fx_passes import freezing_patterns
+from torch._inductor.fx_passes import freezing_patterns, joint_graph
 from torch._inductor.graph import GraphLowering
 from torch._inductor.kernel import mm_grouped
 from torch._inductor.kernel.flex import flex_decoding
@@ -86,6 +86,7 @@ def patched_symbols() -> list[Any]:
         utils.is_big_gpu,
         cpp_builder.get_cpp_torch_device_options,
         cpp_wrapper_gpu.get_gpu_type,
+        joint_graph.get_gpu_type,
         cudagraph_utils.check_multiple_devices_or_any_cpu_nodes,
         output_code.cudagraph_post_compile,
         output_code.cudagraph_partition_post_compile,
@@ -121,6 +122,7 @@ def test_random_state_operators_of_other_devices_are_torchs() -> None:
 def test_is_big_gpu() -> None:
     """Templates are considered on gxu; torch's own answer elsewhere."""
     assert utils.is_big_gpu(torch.device("gxu", 0)) is True
+    assert utils.is_big_gpu() is True
     original = inspect.unwrap(utils.is_big_gpu)
     assert utils.is_big_gpu is not original
 
@@ -201,6 +203,45 @@ def test_gpu_types() -> None:
     # Whoever wants "the" GPU of this machine gets the answer that he got without gxu.
     assert utils.get_gpu_type() != "gxu"
     assert "gxu" not in freezing_patterns.GPU_TYPES
+
+
+def test_pytorchs_inductor_tests_run_on_gxu(run_python: RunPython) -> None:
+    """What the helpers of PyTorch's test suite answer with no more than `import gxu`; its kernels are defined."""
+    code = """
+import unittest, torch, gxu
+from torch.testing._internal.inductor_utils import *
+from torch.testing._internal.inductor_utils import (
+    GPU_TYPE, HAS_CUDA_AND_TRITON, HAS_GPU, HAS_GPU_AND_TRITON, HAS_TRITON, IS_BIG_GPU, RUN_GPU, requires_gpu,
+    requires_triton,
+)
+from torch.testing._internal.triton_utils import add_kernel, requires_cuda_and_triton, requires_gpu_and_triton
+print(GPU_TYPE, HAS_GPU, HAS_GPU_AND_TRITON, HAS_TRITON, RUN_GPU, bool(IS_BIG_GPU), HAS_CUDA_AND_TRITON)
+
+class Tests(unittest.TestCase):
+    @requires_gpu()
+    @requires_triton()
+    @requires_gpu_and_triton
+    def test_gpu(self):
+        x = torch.randn(9, device=GPU_TYPE)
+        out = torch.empty_like(x)
+        add_kernel[(1,)](x, x, out, 9, BLOCK_SIZE=16)
+        assert torch.equal(out, x + x)
+
+    @requires_cuda_and_triton
+    def test_cuda(self):
+        raise AssertionError
+
+result = unittest.main(exit=False).result
+print(result.testsRun, len(result.skipped), result.wasSuccessful())
+"""
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["gxu True True True True True False", "2 1 True"]
+
+
+def test_products_of_one_batch_are_plain_products() -> None:
+    code = utils.run_and_get_code(torch.compile(torch.bmm), *torch.randn(2, 1, 8, 8, device="gxu"))[1][0]
+    assert "extern_kernels.mm(" in code and "extern_kernels.bmm(" not in code
 
 
 def test_split_factor_of_other_devices_is_torchs() -> None:

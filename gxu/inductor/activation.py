@@ -61,6 +61,18 @@ def _accept_flex_attention() -> None:
     compat.patch_flex_attention()
 
 
+def _offer_to_inductor_tests() -> None:
+    from gxu import compat
+
+    compat.patch_inductor_test_helpers()
+
+
+def _offer_to_triton_tests() -> None:
+    from gxu import compat
+
+    compat.patch_triton_test_helpers()
+
+
 def _register_inductor() -> None:
     from gxu.inductor.registration import register
 
@@ -76,6 +88,8 @@ _TRIGGERS: dict[str, Callable[[], None]] = {
     "torch._inductor.fx_passes.freezing_patterns": _keep_freezing_patterns,
     "torch._inductor.compile_fx": _register_inductor,
     "torch.nn.attention.flex_attention": _accept_flex_attention,
+    "torch.testing._internal.inductor_utils": _offer_to_inductor_tests,
+    "torch.testing._internal.triton_utils": _offer_to_triton_tests,
 }
 
 

@@ -85,6 +85,13 @@ def extend_gpu_types() -> None:
     utils.GPU_TYPES.append(DEVICE_TYPE)
 
 
+def has_other_gpu() -> bool:
+    """Whether this machine has a GPU of a kind that torch knows by itself."""
+    from torch._inductor import utils
+
+    return any(getattr(torch, kind).is_available() for kind in utils.GPU_TYPES if kind != DEVICE_TYPE)
+
+
 def keep_freezing_patterns() -> None:
     """The freezing passes trace their patterns on the first available member of `GPU_TYPES`, so they keep the list as
     it is without gxu."""
@@ -230,7 +237,10 @@ def patch_grouped_products() -> None:
 
 def patch_is_big_gpu() -> None:
     """`torch._inductor.utils.is_big_gpu` wants 68 multiprocessors before it considers a template, and logs a warning
-    where there are fewer (pytorch#189138). On gxu templates are measured against the library like anywhere else."""
+    where there are fewer (pytorch#189138). On gxu templates are measured against the library like anywhere else.
+
+    A bare index means the one GPU of the machine: gxu, where torch knows no other.
+    """
     from torch._inductor import utils
 
     original: Any = utils.is_big_gpu
@@ -239,9 +249,11 @@ def patch_is_big_gpu() -> None:
 
     @functools.wraps(original)
     def is_big_gpu(index_or_device: int | torch.device = 0) -> bool:
-        if isinstance(index_or_device, torch.device) and index_or_device.type == DEVICE_TYPE:
-            return True
-        return original(index_or_device)
+        if isinstance(index_or_device, torch.device):
+            is_gxu = index_or_device.type == DEVICE_TYPE
+        else:
+            is_gxu = not has_other_gpu()
+        return True if is_gxu else original(index_or_device)
 
     is_big_gpu._gxu = True  # type: ignore[attr-defined]
     is_big_gpu.cache_clear = original.cache_clear  # type: ignore[attr-defined]
@@ -296,6 +308,23 @@ def patch_cpp_wrapper_gpu_type() -> None:
 
     get_gpu_type._gxu = True  # type: ignore[attr-defined]
     cpp_wrapper_gpu.get_gpu_type = get_gpu_type  # type: ignore[assignment]
+
+
+def patch_bmm_to_mm() -> None:
+    """The joint-graph pass that makes one product of a batch of one asks for `get_gpu_type()` (pytorch#189135), which
+    here is gxu unless there is another GPU."""
+    from torch._inductor.fx_passes import joint_graph
+
+    original: Callable[[], str] = joint_graph.get_gpu_type
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def get_gpu_type() -> str:
+        return original() if has_other_gpu() else DEVICE_TYPE
+
+    get_gpu_type._gxu = True  # type: ignore[attr-defined]
+    joint_graph.get_gpu_type = get_gpu_type
 
 
 def patch_cpp_build_options() -> None:
@@ -438,6 +467,7 @@ def apply() -> None:
     patch_rng_backend_select()
     patch_reduction_split_factor()
     patch_cpp_wrapper_gpu_type()
+    patch_bmm_to_mm()
     patch_cpp_build_options()
     patch_cudagraphs()
     patch_associative_scan()
