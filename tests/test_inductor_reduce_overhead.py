@@ -245,6 +245,21 @@ def test_too_many_recordings(counted: Counted) -> None:
     assert counted.captures == 3
 
 
+def test_scalars_of_the_cpu_are_moved_where_graphs_are_cut(counted: Counted) -> None:
+    """A scalar tensor on the CPU, as an argument or made in the graph, does not keep its kernels out of the capture."""
+
+    def function(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        return x * scale + 1, torch.tensor(3.0) * x
+
+    compiled = torch.compile(function, mode="reduce-overhead")
+    x = torch.randn(9)
+    with config.patch(graph_partition=True):
+        for value in (2.0, -1.0, 0.5, 7.0):
+            scale = torch.tensor(value)
+            torch.testing.assert_close(on_cpu(compiled(x.to("gxu"), scale)), function(x, scale))
+    assert skips() == 0 and counted.captures == 1 and counted.replays == 3
+
+
 def test_memory_goes_with_the_compiled_code() -> None:
     compiled = torch.compile(lambda x: x.sin() + 1, mode="reduce-overhead")
     x = torch.randn(1000, device="gxu")

@@ -91,10 +91,19 @@ class GXUBackendPass(CustomGraphModulePass):
     """The device's custom pass: moves small constructors to the device, and carries the cache identity."""
 
     def __call__(self, gm: torch.fx.GraphModule) -> None:
+        from torch._inductor import config as inductor_config
         from torch._inductor.fx_passes.post_grad import ConstructorMoverPass
+        from torch._inductor.fx_utils import FakeTensorUpdater
 
-        # Inductor runs this for `get_gpu_type()` only, which gxu is not.
-        ConstructorMoverPass(DEVICE_TYPE, allow_inputs=False, allow_outputs=False)(gm.graph)
+        values = (node.meta.get("val") for node in gm.graph.nodes)
+        if not any(isinstance(value, torch.Tensor) and value.device.type == "cpu" for value in values):
+            return
+        # Inductor runs this for `get_gpu_type()` only, which gxu is not. Scalars that stay on the CPU would keep the
+        # kernels that read them out of captured graphs, where those are cut at what cannot be captured.
+        cut_graphs = bool(inductor_config.triton.cudagraphs and inductor_config.graph_partition)
+        updater = FakeTensorUpdater(gm)
+        ConstructorMoverPass(DEVICE_TYPE, allow_inputs=cut_graphs, allow_outputs=cut_graphs)(gm.graph)
+        updater.incremental_update()
 
     def uuid(self) -> Any:
         return (*identity(), *devices())
