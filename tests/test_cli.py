@@ -9,6 +9,7 @@ import pytest
 import torch
 from process_helpers import RunPython
 
+from gxu.benchmarks.eager import METADATA_ONLY
 from gxu.cli import demo, doctor
 from gxu.cli.errors import UsageError
 from gxu.cli.main import main
@@ -149,7 +150,7 @@ def test_bench_eager_rows(run_python: RunPython, tmp_path: Path) -> None:
     assert {row["elements"] for row in rows} == {64, 1 << 20}
     for row in rows:
         assert row["ratio"] == pytest.approx(row["cpu_us"] / row["gxu_us"])
-        assert (row["bar"] is not None) == (row["elements"] == 1 << 20 and row["name"] not in {"empty", "view"})
+        assert (row["bar"] is not None) == (row["elements"] == 1 << 20 and row["name"] not in METADATA_ONLY)
         assert row["name"] in result.stdout
 
 

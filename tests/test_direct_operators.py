@@ -1,7 +1,8 @@
-"""Operators that run on the CPU without boxing, on aliases that are lent to them: csrc/torch/direct_*, lent_alias."""
+"""Operators that run on the CPU without boxing: csrc/torch/{direct,elementwise,plain}_*, lent_alias."""
 
 from __future__ import annotations
 
+import operator
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -12,14 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-TABLE = Path(__file__).parents[1] / "csrc/torch/direct_operators.cpp"
+SOURCES = Path(__file__).parents[1] / "csrc/torch"
+TABLES = [SOURCES / "direct_operators.cpp", SOURCES / "elementwise_operators.cpp"]
 
 
 def outcome(function: Callable[[str], Any], device: str) -> Any:
     """What the function gives on a device, on the CPU; the type and first words of its error if it raises."""
     try:
         result = function(device)
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, IndexError, TypeError) as error:
         return type(error), str(error)[:60]
     return torch.utils._pytree.tree_map(lambda value: value.cpu() if isinstance(value, Tensor) else value, result)
 
@@ -36,12 +38,12 @@ def check_alike(function: Callable[[str], Any]) -> Any:
 
 def test_every_row_is_an_operator_of_the_cpus_own() -> None:
     """One without a kernel for the CPU would come back to gxu without end, or run as its parts."""
-    rows = re.findall(r"^  _\((\w+)\)", TABLE.read_text(), re.MULTILINE)
+    rows = [row for table in TABLES for row in re.findall(r"^  _\((\w+), \w+\)", table.read_text(), re.MULTILINE)]
     assert len(rows) > 100
     on_cpu = set()
     for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU"):
-        operator, _, overload = name.removeprefix("aten::").partition(".")
-        on_cpu.add(f"{operator}_{overload}" if overload else operator)
+        base, _, overload = name.removeprefix("aten::").partition(".")
+        on_cpu.add(f"{base}_{overload}" if overload else base)
     assert set(rows) <= on_cpu
     assert len(set(rows)) == len(rows)
 
@@ -76,6 +78,63 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "overlapping out": lambda d: (lambda x: torch.add(x[:-1], x[:-1], out=x[1:]))(values(d, 5)),
     "overlapping in place": lambda d: (lambda x: x[1:].mul_(x[:-1]))(values(d, 5)),
     "overlapping copy": lambda d: (lambda x: x[1:].copy_(x[:-1]))(values(d, 5)),
+    "a number that overflows": lambda d: values(d, 3, dtype=torch.float16) * 1e6,
+    "another type in place": lambda d: torch.arange(7, device=d).add_(values(d, 7)),
+    "another type": lambda d: values(d, 5) + values(d, 5, dtype=torch.float64),
+    "two types, as a scalar": lambda d: values(d, 5, dtype=torch.bfloat16) * values(d, 5)[2],
+    "integers": lambda d: torch.exp(torch.arange(-3, 4, device=d)),
+    "NaN as a bound": lambda d: values(d, 5).clamp(float("nan"), 1),
+    "a bound alone": lambda d: values(d, 5).clamp(max=0.5),
+    "wrong bounds": lambda d: values(d, 5).clamp(),
+    "a power": lambda d: (values(d, 5) ** 0, values(d, 5) ** 1, values(d, 5) ** 2.5),
+    "broadcast in place": lambda d: values(d, 3, 5).mul_(values(d, 5)),
+    "too large in place": lambda d: values(d, 5).mul_(values(d, 3, 5)),
+    "channels last": lambda d: values(d, 2, 3, 4, 5).to(memory_format=torch.channels_last).relu().stride(),
+    "booleans": lambda d: torch.relu(values(d, 5) > 0),
+    "one type for all": lambda d: torch.where(values(d, 5) > 0, values(d, 5), 0.0),
+    "rows": lambda d: torch.nn.functional.embedding(torch.tensor([[3, 0], [1, 3]], device=d), values(d, 4, 5)),
+    "columns": lambda d: values(d, 4, 5).index_select(-1, torch.tensor([3, 0, 3], device=d)),
+    "indices of 32 bits": lambda d: values(d, 4, 5).index_select(0, torch.tensor([3, 0], device=d, dtype=torch.int32)),
+    "wrong rows": lambda d: values(d, 4, 5).index_select(0, torch.tensor([3, 4], device=d)),
+    "wrong negative rows": lambda d: values(d, 4, 5).index_select(0, torch.tensor([-1], device=d)),
+    "indices": lambda d: values(d, 4, 5, 6)[:, torch.tensor([1, 0], device=d), torch.tensor([[5], [-1]], device=d)],
+    "a mask": lambda d: (lambda x: x[x > 0])(values(d, 4, 5)),
+    "indices on the CPU": lambda d: values(d, 4, 5)[torch.tensor([1, 3])],
+    "wrong indices": lambda d: values(d, 4, 5)[torch.tensor([4], device=d)],
+    "overlapping assignment": lambda d: (lambda x: x.index_put_((torch.tensor([1, 1], device=d),), x[2], True))(
+        values(d, 4, 5)
+    ),
+    "assignment": lambda d: values(d, 4, 5).index_put_((torch.tensor([1, 1], device=d),), values(d, 5), True),
+    "assignment to a mask": lambda d: (lambda x: x.masked_fill_(x > 0, 0).index_put_((x < 0,), x[0, 1].clone()))(
+        values(d, 4, 5)
+    ),
+    "two numbers": lambda d: torch.addcmul(values(d, 3), torch.tensor(2.0), torch.tensor(3.0)),
+    "a number first": lambda d: torch.tensor(2.0) - values(d, 3),
+    "a number of integers": lambda d: torch.tensor(2) / values(d, 3, dtype=torch.bfloat16),
+    "a list": lambda d: torch.cat([values(d, 2, 3, 4), values(d, 2, 0, 4), values(d, 2, 5, 4)], -2),
+    "a list of two types": lambda d: torch.cat([values(d, 2), values(d, 3, dtype=torch.float64)]),
+    "a list with gaps": lambda d: torch.cat([values(d, 4, 6)[:, ::2], values(d, 3, 4).t()]),
+    "a list with nothing": lambda d: torch.cat([values(d, 0), values(d, 3, 4)]),
+    "a long list": lambda d: torch.cat(list(values(d, 40, 3)), 0),
+    "a stack": lambda d: torch.stack([values(d, 3, 4), values(d, 3, 4)], 1),
+    "a large list": lambda d: torch.cat([values(d, 200, 300), values(d, 200, 300)], 1),
+    "a list of channels last": lambda d: torch.cat(
+        [values(d, 2, 3, 4, 5).to(memory_format=torch.channels_last)] * 2
+    ).stride(),
+    "wrong list": lambda d: torch.cat([values(d, 2, 3), values(d, 3, 3)], 1),
+    "wrong dimension": lambda d: torch.cat([values(d, 2, 3)], 2),
+    "zeros": lambda d: values(d, 4, 5).t().zero_(),
+    "zeros in gaps": lambda d: (lambda x: (x[:, ::2].zero_(), x))(values(d, 4, 5))[1],
+    "a value": lambda d: values(d, 4, 5, dtype=torch.bfloat16).fill_(1.1),
+    "a value in gaps": lambda d: (lambda x: (x[:, ::2].fill_(3), x))(values(d, 4, 5))[1],
+    "wrong value": lambda d: values(d, 4, dtype=torch.int8).fill_(1000),
+    "a copy": lambda d: values(d, 4, 5).t().clone(),
+    "a copy to gaps": lambda d: (lambda x: (x[:, ::2].copy_(values(d, 4, 3)), x))(values(d, 4, 5))[1],
+    "a vector": lambda d: values(d, 4, 5) @ values(d, 5),
+    "wrong vector": lambda d: torch.mv(values(d, 4, 5), values(d, 4)),
+    "softmax of a column": lambda d: values(d, 4, 5, dtype=torch.float64).softmax(0),
+    "softmax of nothing": lambda d: values(d, 0, 5).softmax(-1),
+    "softmax of a scalar": lambda d: values(d, 5)[3].log_softmax(0),
     "overlapping list": lambda d: (lambda x: torch.cat((x, x[:0]), out=x))(values(d, 5)),
     "apart in one memory": lambda d: (lambda x: x[:3].mul_(x[3:]))(values(d, 6)),
     "an expanded output": lambda d: values(d, 1).expand(4).add_(1),
@@ -87,7 +146,50 @@ CALLS: dict[str, Callable[[str], Any]] = {
 @pytest.mark.parametrize("name", CALLS)
 def test_calls_end_as_on_the_cpu(name: str) -> None:
     result = check_alike(CALLS[name])
-    assert isinstance(result, tuple) == name.startswith(("overlapping", "an expanded", "wrong", "two")), result
+    assert isinstance(result, tuple) == name.startswith(
+        ("overlapping", "an expanded", "wrong", "two results", "a power", "channels last", "a list of channels last")
+        + ("another type in place", "too large", "booleans")
+    ), result
+
+
+UNARY = [
+    "neg", "exp", "log", "log2", "log1p", "expm1", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tanh", "sigmoid",
+    "erf", "floor", "ceil", "round", "sign", "bitwise_not", "relu", "nn.functional.gelu", "nn.functional.silu",
+    "nn.functional.leaky_relu", "nn.functional.elu", "nn.functional.softplus", "nn.functional.hardsigmoid",
+    "nn.functional.hardswish", "sum", "amax", "any", "argmax", "sort", "isnan", "prod",
+]  # fmt: skip
+BINARY = [
+    "add", "sub", "mul", "div", "remainder", "maximum", "minimum", "pow", "eq", "ne", "lt", "le", "gt", "ge",
+    "bitwise_and", "bitwise_or", "floor_divide",
+]  # fmt: skip
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
+DTYPES += [torch.complex64]
+
+
+@pytest.mark.parametrize("name", UNARY + BINARY)
+def test_bits_are_the_cpus(name: str) -> None:
+    """Of every type of elements, in rows that vectors do not fill, in columns, and with a number as operand."""
+    function = operator.attrgetter(name)(torch)
+    generator = torch.Generator().manual_seed(7)
+    for dtype in DTYPES:
+        made = torch.randn(3, 37, generator=generator)
+        x, y = (
+            value.to(dtype) if dtype.is_floating_point else value.mul(5).to(dtype) for value in (made, made.flip(0))
+        )
+        for a, b in ((x, y), (x.t(), y.t()), (x[:, ::3], y[:, ::3]), (x, y[0]), (x[0, 0], y[0, 0]), (x, 3), (x, 2.5)):
+            if name in UNARY and b is not y:
+                continue
+
+            def call(device: str, a: Tensor = a, b: Tensor | float = b) -> Any:
+                operands = [value.to(device) if isinstance(value, Tensor) else value for value in (a, b)]
+                return function(*operands[: 1 if name in UNARY else 2])
+
+            expected, actual = outcome(call, "cpu"), outcome(call, "gxu")
+            if isinstance(expected, Tensor):
+                assert actual.dtype == expected.dtype and actual.stride() == expected.stride(), (dtype, b)
+                torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
+            else:
+                assert repr(actual) == repr(expected)
 
 
 def test_operands_of_two_devices_are_refused() -> None:
@@ -109,15 +211,15 @@ def test_results_are_new_tensors_of_the_device() -> None:
 
 @pytest.fixture
 def kernel_that_keeps() -> Iterator[list[Tensor]]:
-    """Replaces the CPU's `neg` by one that keeps its argument and returns a view of it."""
+    """Replaces the CPU's `remainder` by one that keeps its argument and returns a view of it."""
     kept: list[Tensor] = []
 
-    def neg(x: Tensor) -> Tensor:
+    def remainder(x: Tensor, _: Tensor) -> Tensor:
         kept.append(x)
         return x[1:]
 
     library = torch.library.Library("aten", "IMPL")
-    library.impl("neg", neg, "CPU", allow_override=True)
+    library.impl("remainder.Tensor", remainder, "CPU", allow_override=True)
     yield kept
     library._destroy()
 
@@ -126,7 +228,8 @@ def kernel_that_keeps() -> Iterator[list[Tensor]]:
 def test_what_an_operator_keeps_stays(kernel_that_keeps: list[Tensor]) -> None:
     with torch.no_grad():
         x = torch.arange(1000.0, device="gxu")
-        views = [torch.neg(x), torch.neg(x)]
+        double = torch.ones((), dtype=torch.float64, device="gxu")  # two types: not one iterator's
+        views = [torch.remainder(x, double), torch.remainder(x, double)]
         assert all(view.untyped_storage().data_ptr() == x.data_ptr() for view in views)
         x += 1
         assert [view[0].item() for view in views] == [2.0, 2.0]
@@ -141,14 +244,16 @@ def test_calls_nest() -> None:
     """An operator of the CPU that calls one of gxu, which needs an alias of its own."""
     other = torch.arange(4.0, device="gxu")
 
-    def neg(x: Tensor) -> Tensor:
-        return x.cpu() + torch.exp(other * 0).cpu() + (other * 2).cpu()
+    def remainder(x: Tensor, y: Tensor) -> Tensor:
+        return x.cpu() + torch.cumsum(other * 0, 0).cpu() + (other * 2).cpu() + y.cpu()
 
     library = torch.library.Library("aten", "IMPL")
-    library.impl("neg", neg, "CPU", allow_override=True)
+    library.impl("remainder.Tensor", remainder, "CPU", allow_override=True)
     try:
         with torch.no_grad():
-            result = torch.neg(torch.ones(4, device="gxu"))
+            result = torch.remainder(
+                torch.ones(4, device="gxu"), torch.ones((), dtype=torch.float64, device="gxu")
+            ).float()
     finally:
         library._destroy()
     assert result.tolist() == [2.0, 4.0, 6.0, 8.0]

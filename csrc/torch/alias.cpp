@@ -128,7 +128,8 @@ at::Tensor adopt_result(at::Tensor&& result, c10::DeviceIndex device) {
       storage._mutable_data_ptr_no_checks().unsafe_set_device(gxu_device);
       storage.set_allocator(&CachingAllocator::instance());
       impl->_change_backend_component_keys(gxu_device);
-      impl->set_storage_keep_dtype(impl->storage());
+      // Takes over the new device. Moved, as counting references costs as much as the rest.
+      impl->set_storage_keep_dtype(std::move(const_cast<c10::Storage&>(impl->unsafe_storage())));
       return std::move(result);
     }
   }

@@ -1,11 +1,13 @@
 #include "copy.h"
 
+#include <ATen/TensorIterator.h>
 #include <ATen/ops/copy_native.h>
 #include <ATen/ops/empty_strided.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "alias.h"
 #include "allocator.h"
@@ -18,6 +20,9 @@
 
 namespace gxu {
 namespace {
+
+// Elements that one thread copies: PyTorch divides more among several.
+constexpr int64_t kSmallCopy = at::internal::GRAIN_SIZE;
 
 // Bytes from a tensor's first to its last element.
 size_t span_bytes(const at::Tensor& tensor) {
@@ -124,6 +129,10 @@ bool copy_lent(const at::Tensor& destination, const at::Tensor& source) {
   }
   synchronize_stream(device, current_stream_id(device));
   run_copy(destination, source, [&] {
+    if (source.numel() <= kSmallCopy && is_plain(destination, source)) {
+      std::memcpy(destination.mutable_data_ptr(), source.const_data_ptr(), source.numel() * source.element_size());
+      return;
+    }
     const LentAlias to(destination);
     const LentAlias from(source);
     at::native::copy_(to.tensor(), from.tensor());

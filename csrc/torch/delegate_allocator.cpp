@@ -3,22 +3,23 @@
 #include <c10/core/CPUAllocator.h>
 
 #include "allocator.h"
+#include "thread_state.h"
 
 namespace gxu {
 namespace {
 
 constexpr c10::DeviceIndex kOutside = -1;
-thread_local c10::DeviceIndex delegating_device = kOutside;
 
 class DelegateAllocator final : public c10::Allocator {
  public:
   explicit DelegateAllocator(c10::Allocator* cpu) : cpu_(cpu) {}
 
   at::DataPtr allocate(size_t nbytes) override {
-    if (C10_LIKELY(delegating_device == kOutside)) {
+    const c10::DeviceIndex device = thread_state.delegating_device;
+    if (C10_LIKELY(device == kOutside)) {
       return cpu_->allocate(nbytes);
     }
-    return CachingAllocator::instance().allocate_on(delegating_device, nbytes, c10::Device(c10::DeviceType::CPU));
+    return CachingAllocator::instance().allocate_on(device, nbytes, c10::Device(c10::DeviceType::CPU));
   }
 
   // Libraries (oneDNN) keep raw pointers across operators, so a pointer may come from either side.
@@ -51,8 +52,8 @@ void install_delegate_allocator() {
 }
 
 DelegateAllocationScope::DelegateAllocationScope(c10::DeviceIndex device)
-    : previous_(std::exchange(delegating_device, device)) {}
+    : previous_(std::exchange(thread_state.delegating_device, device)) {}
 
-DelegateAllocationScope::~DelegateAllocationScope() { delegating_device = previous_; }
+DelegateAllocationScope::~DelegateAllocationScope() { thread_state.delegating_device = previous_; }
 
 }  // namespace gxu

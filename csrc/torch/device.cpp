@@ -12,6 +12,7 @@
 #include "delegate_allocator.h"
 #include "device_name.h"
 #include "graph_capture.h"
+#include "thread_state.h"
 
 namespace gxu {
 namespace detail {
@@ -19,9 +20,10 @@ std::atomic<bool> usable{false};
 std::array<Delegate, kMaxDevices> delegates{};
 }  // namespace detail
 
+constinit thread_local ThreadState thread_state;
+
 namespace {
 
-thread_local c10::DeviceIndex thread_device = 0;
 std::atomic<bool> runtime_started{false};  // gxuInit succeeded: from here on a fork is final
 std::atomic<bool> bad_fork{false};
 
@@ -154,19 +156,19 @@ const gxuDeviceProperties& device_properties(c10::DeviceIndex index) {
   return device_table->properties[index];
 }
 
-c10::DeviceIndex current_device() noexcept { return thread_device; }
+c10::DeviceIndex current_device() noexcept { return thread_state.device; }
 
 void set_device(c10::DeviceIndex index) {
-  if (index == thread_device && is_initialized()) {
+  if (index == thread_state.device && is_initialized()) {
     return;
   }
   check_device_index(index);
   GXU_CALL(gxuSetDevice, index);
-  thread_device = index;
+  thread_state.device = index;
 }
 
 c10::DeviceIndex exchange_device(c10::DeviceIndex index) {
-  const c10::DeviceIndex previous = thread_device;
+  const c10::DeviceIndex previous = thread_state.device;
   if (index >= 0 && index != previous) {
     set_device(index);
   }
@@ -184,7 +186,7 @@ void synchronize_device(c10::DeviceIndex index) {
 
 void DeviceScope::restore() noexcept {
   if (runtime().gxuSetDevice(previous_) == gxuSuccess) {
-    thread_device = previous_;
+    thread_state.device = previous_;
   }
 }
 

@@ -1,12 +1,15 @@
 // The delegate (delegate.h) for operators whose signature is known at compile time: no boxing, no allocation for
-// aliases. `DirectCall<at::_ops::add_Tensor>::call` is a kernel for gxu with add.Tensor's signature.
+// aliases. `DirectCall<at::_ops::mm, kernel>::call` is a kernel for gxu with mm's signature that calls the CPU's,
+// `kernel`, or without that the CPU's by way of PyTorch's dispatcher.
 #pragma once
 
 #include <ATen/core/IListRef.h>
+#include <ATen/core/List.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/boxing/impl/boxing.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <array>
 #include <optional>
 #include <tuple>
 #include <type_traits>
@@ -40,6 +43,8 @@ class SimpleDevice {
     }
   }
 
+  void reject() { is_simple_ = false; }
+
   // Negative where the call is not simple.
   c10::DeviceIndex index() const { return is_simple_ ? index_ : -1; }
 
@@ -56,7 +61,8 @@ class DirectArgument {
   explicit DirectArgument(T value) : value_(std::forward<T>(value)) {}
   static void check(const std::remove_reference_t<T>&, SimpleDevice&) {}
   T&& get() { return std::forward<T>(value_); }
-  const LentAlias* lent() const { return nullptr; }
+  template <typename Function>
+  void for_each_lent(Function /*function*/) const {}
 
  private:
   T value_;
@@ -72,7 +78,13 @@ class DirectTensor {
     }
   }
   T& get() { return lent_ ? lent_->tensor() : value_; }
-  const LentAlias* lent() const { return lent_ ? &*lent_ : nullptr; }
+  // Calls `function(const LentAlias&)`.
+  template <typename Function>
+  void for_each_lent(Function function) const {
+    if (lent_) {
+      function(*lent_);
+    }
+  }
 
  protected:
   T& value_;
@@ -111,18 +123,121 @@ class DirectArgument<const std::optional<at::Tensor>&> {
     }
   }
   const std::optional<at::Tensor>& get() { return passed_; }
-  const LentAlias* lent() const { return argument_ ? argument_->lent() : nullptr; }
+  template <typename Function>
+  void for_each_lent(Function function) const {
+    if (argument_) {
+      argument_->for_each_lent(function);
+    }
+  }
 
  private:
   std::optional<DirectTensor<const at::Tensor>> argument_;
   std::optional<at::Tensor> passed_;
 };
 
-template <typename Operator, typename Schema = typename Operator::schema>
+// Aliases for the tensors of a list: few enough to need no memory.
+class LentList {
+ public:
+  static constexpr size_t kCapacity = 16;  // half of the aliases that a thread keeps
+
+  const at::Tensor& lend(const at::Tensor& tensor) {
+    return is_gxu(tensor) ? aliases_[count_++].emplace(tensor).tensor() : tensor;
+  }
+  template <typename Function>
+  void for_each_lent(Function function) const {
+    for (size_t i = 0; i < count_; ++i) {
+      function(*aliases_[i]);
+    }
+  }
+
+ private:
+  std::array<std::optional<LentAlias>, kCapacity> aliases_;
+  size_t count_ = 0;
+};
+
+// A list of tensors that are only read: `List` is at::TensorList or at::ITensorListRef.
+template <typename List>
+class DirectTensorList {
+ public:
+  explicit DirectTensorList(const List& list) {
+    for (const at::Tensor& tensor : list) {
+      passed_.push_back(lent_.lend(tensor));
+    }
+  }
+  ~DirectTensorList() { passed_.clear(); }  // before the aliases are returned
+  static void check(const List& list, SimpleDevice& device) {
+    if (list.size() > LentList::kCapacity) {
+      device.reject();
+      return;
+    }
+    for (const at::Tensor& tensor : list) {
+      device.check(tensor, false);
+    }
+  }
+  List get() { return at::TensorList(passed_.data(), passed_.size()); }
+  template <typename Function>
+  void for_each_lent(Function function) const {
+    lent_.for_each_lent(function);
+  }
+
+ private:
+  LentList lent_;
+  c10::SmallVector<at::Tensor, LentList::kCapacity> passed_;
+};
+
+template <>
+class DirectArgument<at::TensorList> : public DirectTensorList<at::TensorList> {
+ public:
+  using DirectTensorList::DirectTensorList;
+};
+
+template <>
+class DirectArgument<const at::ITensorListRef&> : public DirectTensorList<at::ITensorListRef> {
+ public:
+  using DirectTensorList::DirectTensorList;
+};
+
+// Indices.
+template <>
+class DirectArgument<const c10::List<std::optional<at::Tensor>>&> {
+ public:
+  using List = c10::List<std::optional<at::Tensor>>;
+
+  explicit DirectArgument(const List& list) {
+    passed_.reserve(list.size());
+    for (const std::optional<at::Tensor>& tensor : list) {
+      passed_.push_back(tensor ? std::optional<at::Tensor>(lent_.lend(*tensor)) : std::nullopt);
+    }
+  }
+  ~DirectArgument() { passed_.clear(); }  // before the aliases are returned
+  static void check(const List& list, SimpleDevice& device) {
+    if (list.size() > LentList::kCapacity) {
+      device.reject();
+      return;
+    }
+    for (const std::optional<at::Tensor>& tensor : list) {
+      if (tensor) {
+        device.check(*tensor, false);
+      }
+    }
+  }
+  const List& get() { return passed_; }
+  template <typename Function>
+  void for_each_lent(Function function) const {
+    lent_.for_each_lent(function);
+  }
+
+ private:
+  LentList lent_;
+  List passed_;
+};
+
+// `kernel` is a function with the operator's signature, or nullptr.
+template <typename Operator, auto kernel = nullptr, typename Schema = typename Operator::schema>
 class DirectCall;
 
-template <typename Operator, typename Result, typename... Arguments>
-class DirectCall<Operator, Result(Arguments...)> {
+template <typename Operator, auto kernel, typename Result, typename... Arguments>
+class DirectCall<Operator, kernel, Result(Arguments...)> {
  public:
   static Result call(Arguments... arguments) {
     SimpleDevice simple(written_storage(arguments...));
@@ -139,9 +254,9 @@ class DirectCall<Operator, Result(Arguments...)> {
  private:
   static Result boxed(Arguments... arguments) {
     static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(Operator::name, Operator::overload_name);
-    static const auto kernel = c10::BoxedKernel::makeFromFunction<&delegate_operator<c10::DispatchKey::Dense>>();
+    static const auto delegate = c10::BoxedKernel::makeFromFunction<&delegate_operator<c10::DispatchKey::Dense>>();
     return c10::impl::BoxedKernelWrapper<Result(Arguments...)>::call(
-        kernel, op, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), std::forward<Arguments>(arguments)...);
+        delegate, op, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), std::forward<Arguments>(arguments)...);
   }
 
   // Of the one argument that the operator writes.
@@ -171,7 +286,11 @@ class DirectCall<Operator, Result(Arguments...)> {
   }
 
   static decltype(auto) redispatch(DirectArgument<Arguments>&... arguments) {
-    return Operator::redispatch(c10::DispatchKeySet(c10::DispatchKey::CPU), arguments.get()...);
+    if constexpr (std::is_null_pointer_v<decltype(kernel)>) {
+      return Operator::redispatch(c10::DispatchKeySet(c10::DispatchKey::CPU), arguments.get()...);
+    } else {
+      return kernel(arguments.get()...);
+    }
   }
 
   // The one argument that an in-place or out= operator writes, and returns.
@@ -196,7 +315,7 @@ class DirectCall<Operator, Result(Arguments...)> {
     }
     at::Tensor shared;
     if (C10_UNLIKELY(result.use_count() > 1 || result.storage().use_count() > 1)) {
-      (share(result, arguments.lent(), shared), ...);
+      (arguments.for_each_lent([&](const LentAlias& lent) { share(result, lent, shared); }), ...);
     }
     return shared.defined() ? shared : adopt_result(std::move(result), device);
   }
@@ -209,14 +328,14 @@ class DirectCall<Operator, Result(Arguments...)> {
   }
 
   // Where the operator returned an argument, or a view of one, so does the call.
-  static void share(const at::Tensor& result, const LentAlias* lent, at::Tensor& shared) {
-    if (lent == nullptr || shared.defined()) {
+  static void share(const at::Tensor& result, const LentAlias& lent, at::Tensor& shared) {
+    if (shared.defined()) {
       return;
     }
-    if (lent->tensor().is_same(result)) {
-      shared = lent->original();
-    } else if (lent->tensor().storage().is_alias_of(result.storage())) {
-      shared = make_view(lent->original().storage(), result);
+    if (lent.tensor().is_same(result)) {
+      shared = lent.original();
+    } else if (lent.tensor().storage().is_alias_of(result.storage())) {
+      shared = make_view(lent.original().storage(), result);
     }
   }
 };

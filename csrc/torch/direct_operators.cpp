@@ -1,8 +1,11 @@
 // Operators of small models, whose calls cost what they cost on the CPU: kernels that need no boxing (direct_call.h).
 //
 // An operator belongs here if the CPU has a kernel of its own for it, and it neither draws random numbers nor takes a
-// device, a generator or a list of tensors: those are the boxed delegate's.
+// device, a generator or a list of tensors that it writes: those are the boxed delegate's. Those on elements are in
+// elementwise_operators.cpp.
+#include <ATen/CPUFunctions.h>
 #include <ATen/Operators.h>
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <string>
@@ -13,162 +16,127 @@ namespace gxu {
 namespace {
 
 // clang-format off
+// _(operator, function of at::cpu)
 #define GXU_DIRECT_OPERATORS(_) \
-  _(add_Tensor) \
-  _(add__Tensor) \
-  _(add_out) \
-  _(sub_Tensor) \
-  _(sub__Tensor) \
-  _(sub_out) \
-  _(mul_Tensor) \
-  _(mul__Tensor) \
-  _(mul_out) \
-  _(div_Tensor) \
-  _(div__Tensor) \
-  _(div_out) \
-  _(div_Tensor_mode) \
-  _(floor_divide) \
-  _(remainder_Tensor) \
-  _(maximum) \
-  _(minimum) \
-  _(pow_Tensor_Scalar) \
-  _(pow_Tensor_Tensor) \
-  _(addcmul) \
-  _(addcmul_) \
-  _(addcmul_out) \
-  _(addcdiv) \
-  _(addcdiv_) \
-  _(addcdiv_out) \
-  _(lerp_Scalar) \
-  _(lerp__Scalar) \
-  _(lerp_Tensor) \
-  _(lerp__Tensor) \
-  _(where_self) \
-  _(eq_Tensor) \
-  _(eq_Scalar) \
-  _(ne_Tensor) \
-  _(ne_Scalar) \
-  _(lt_Tensor) \
-  _(lt_Scalar) \
-  _(le_Tensor) \
-  _(le_Scalar) \
-  _(gt_Tensor) \
-  _(gt_Scalar) \
-  _(ge_Tensor) \
-  _(ge_Scalar) \
-  _(bitwise_and_Tensor) \
-  _(bitwise_or_Tensor) \
-  _(bitwise_not) \
-  _(logical_and_out) \
-  _(logical_not_out) \
-  _(neg) \
-  _(abs_out) \
-  _(exp) \
-  _(exp_) \
-  _(log) \
-  _(log2) \
-  _(log1p) \
-  _(expm1) \
-  _(sqrt) \
-  _(sqrt_) \
-  _(rsqrt) \
-  _(reciprocal) \
-  _(sin) \
-  _(cos) \
-  _(tanh) \
-  _(tanh_) \
-  _(sigmoid) \
-  _(sigmoid_) \
-  _(erf) \
-  _(floor) \
-  _(ceil) \
-  _(round) \
-  _(sign) \
-  _(relu) \
-  _(relu_) \
-  _(gelu) \
-  _(silu) \
-  _(silu_) \
-  _(leaky_relu) \
-  _(elu) \
-  _(softplus) \
-  _(hardtanh) \
-  _(hardswish) \
-  _(hardsigmoid) \
-  _(clamp) \
-  _(clamp_) \
-  _(clamp_min) \
-  _(clamp_max) \
-  _(masked_fill__Scalar) \
-  _(fill__Scalar) \
-  _(zero_) \
-  _(_local_scalar_dense) \
-  _(sum_dim_IntList) \
-  _(mean_dim) \
-  _(amax) \
-  _(amin) \
-  _(argmax) \
-  _(argmin) \
-  _(max_dim) \
-  _(min_dim) \
-  _(any) \
-  _(all) \
-  _(any_dim) \
-  _(all_dim) \
-  _(var_correction) \
-  _(std_correction) \
-  _(cumsum) \
-  _(linalg_vector_norm) \
-  _(_softmax) \
-  _(_softmax_backward_data) \
-  _(_log_softmax) \
-  _(_log_softmax_backward_data) \
-  _(native_layer_norm) \
-  _(native_layer_norm_backward) \
-  _(native_batch_norm) \
-  _(native_batch_norm_backward) \
-  _(native_group_norm) \
-  _(threshold_backward) \
-  _(gelu_backward) \
-  _(silu_backward) \
-  _(tanh_backward) \
-  _(sigmoid_backward) \
-  _(leaky_relu_backward) \
-  _(nll_loss_forward) \
-  _(nll_loss_backward) \
-  _(mse_loss) \
-  _(mse_loss_backward) \
-  _(embedding_dense_backward) \
-  _(mm) \
-  _(mm_out) \
-  _(addmm) \
-  _(addmm_) \
-  _(addmm_out) \
-  _(bmm) \
-  _(bmm_out) \
-  _(baddbmm) \
-  _(baddbmm_) \
-  _(index_select) \
-  _(gather) \
-  _(scatter_add) \
-  _(tril) \
-  _(triu) \
-  _(arange_start_out)
+  _(add_out, add_outf) \
+  _(sub_out, sub_outf) \
+  _(mul_out, mul_outf) \
+  _(div_out, div_outf) \
+  _(floor_divide, floor_divide) \
+  _(addcmul_out, addcmul_outf) \
+  _(addcdiv_out, addcdiv_outf) \
+  _(where_self, where) \
+  _(logical_and_out, logical_and_outf) \
+  _(logical_not_out, logical_not_outf) \
+  _(abs_out, abs_outf) \
+  _(gelu, gelu) \
+  _(gelu_backward, gelu_backward) \
+  _(hardtanh, hardtanh) \
+  _(hardswish, hardswish) \
+  _(masked_fill__Scalar, masked_fill_) \
+  _(sum_dim_IntList, sum) \
+  _(mean_dim, mean) \
+  _(amax, amax) \
+  _(amin, amin) \
+  _(argmax, argmax) \
+  _(argmin, argmin) \
+  _(max_dim, max) \
+  _(min_dim, min) \
+  _(any, any) \
+  _(all, all) \
+  _(any_dim, any) \
+  _(all_dim, all) \
+  _(var_correction, var) \
+  _(std_correction, std) \
+  _(cumsum, cumsum) \
+  _(linalg_vector_norm, linalg_vector_norm) \
+  _(native_layer_norm, native_layer_norm_symint) \
+  _(native_layer_norm_backward, native_layer_norm_backward_symint) \
+  _(native_batch_norm, native_batch_norm) \
+  _(native_batch_norm_backward, native_batch_norm_backward) \
+  _(native_group_norm, native_group_norm_symint) \
+  _(nll_loss_forward, nll_loss_forward_symint) \
+  _(nll_loss_backward, nll_loss_backward_symint) \
+  _(mse_loss, mse_loss) \
+  _(mse_loss_backward, mse_loss_backward) \
+  _(embedding_dense_backward, embedding_dense_backward_symint) \
+  _(mm, mm) \
+  _(mm_out, mm_outf) \
+  _(addmm, addmm) \
+  _(addmm_, addmm_) \
+  _(addmm_out, addmm_outf) \
+  _(bmm, bmm) \
+  _(bmm_out, bmm_outf) \
+  _(baddbmm, baddbmm) \
+  _(baddbmm_, baddbmm_) \
+  _(gather, gather) \
+  _(scatter_add, scatter_add) \
+  _(tril, tril_symint) \
+  _(triu, triu_symint) \
+  _(arange_start_out, arange_outf) \
+  _(max, max) \
+  _(min, min) \
+  _(prod, prod) \
+  _(prod_dim_int, prod) \
+  _(topk, topk_symint) \
+  _(sort_stable, sort) \
+  _(addmv, addmv) \
+  _(addmv_out, addmv_outf) \
+  _(_stack, _stack) \
+  _(_index_put_impl_, _index_put_impl_) \
+  _(max_pool2d_with_indices, max_pool2d_with_indices) \
+  _(max_pool2d_with_indices_backward, max_pool2d_with_indices_backward) \
+  _(avg_pool2d, avg_pool2d) \
+  _(avg_pool2d_backward, avg_pool2d_backward) \
+  _(_adaptive_avg_pool2d, _adaptive_avg_pool2d_symint) \
+  _(masked_fill__Tensor, masked_fill_) \
+  _(fill__Tensor, fill_) \
+  _(scatter_src, scatter) \
+  _(scatter_value, scatter) \
+  _(index_add, index_add) \
+  _(flip, flip) \
+  _(roll, roll_symint) \
+  _(hardswish_backward, hardswish_backward) \
+  _(cumprod, cumprod) \
+  _(dot, dot) \
+  _(isnan, isnan) \
+  _(aminmax, aminmax) \
+  _(native_group_norm_backward, native_group_norm_backward_symint) \
+  _(glu, glu) \
+  _(glu_backward, glu_backward) \
+  _(upsample_nearest2d, upsample_nearest2d_symint) \
+  _(hardtanh_backward, hardtanh_backward) \
+  _(elu_backward, elu_backward) \
+  _(softplus_backward, softplus_backward) \
+  _(hardsigmoid_backward, hardsigmoid_backward) \
+  _(binary_cross_entropy, binary_cross_entropy) \
+  _(smooth_l1_loss, smooth_l1_loss) \
+  _(var_mean_correction, var_mean) \
+  _(std_mean_correction, std_mean)
 // clang-format on
 
-template <typename Operator>
+// PyTorch's own calls addmv.out with one tensor as argument and as result, which no alias is lent for.
+at::Tensor mv(const at::Tensor& self, const at::Tensor& vec) {
+  const at::Tensor ignored = at::empty({self.size(0)}, vec.options());
+  return DirectCall<at::_ops::addmv, &at::cpu::addmv>::call(ignored, self, vec, 0, 1);
+}
+
+template <typename Operator, auto kernel>
 void register_direct(torch::Library& library) {
   std::string name = Operator::name;
   if (*Operator::overload_name != '\0') {
     name += std::string(".") + Operator::overload_name;
   }
-  library.impl(name.c_str(), &DirectCall<Operator>::call);
+  library.impl(name.c_str(), &DirectCall<Operator, kernel>::call);
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
-#define GXU_REGISTER_DIRECT(name) register_direct<at::_ops::name>(library);
+// The cast picks the overload.
+#define GXU_REGISTER_DIRECT(name, function) \
+  register_direct<at::_ops::name, static_cast<at::_ops::name::schema*>(&at::cpu::function)>(library);
   GXU_DIRECT_OPERATORS(GXU_REGISTER_DIRECT)
 #undef GXU_REGISTER_DIRECT
+  library.impl("mv", &mv);
 }
 
 }  // namespace

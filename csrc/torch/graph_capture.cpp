@@ -55,8 +55,10 @@ class CleanDispatchScope {
   c10::impl::ForceDispatchKeyGuard guard_;
 };
 
+// Apart from the errors: every operator that waits for its stream looks here.
+constinit std::atomic<bool> any_asynchronous_error{false};
+
 struct AsynchronousErrors {
-  std::atomic<bool> any{false};
   std::mutex mutex;
   std::array<std::string, kMaxDevices> messages;
 };
@@ -212,14 +214,14 @@ void record_asynchronous_error(c10::DeviceIndex device, const std::string& messa
   if (first.empty()) {
     first = message;
   }
-  errors.any.store(true, std::memory_order_release);
+  any_asynchronous_error.store(true, std::memory_order_release);
 }
 
 void throw_asynchronous_error(c10::DeviceIndex device) {
-  AsynchronousErrors& errors = asynchronous_errors();
-  if (C10_LIKELY(!errors.any.load(std::memory_order_acquire))) {
+  if (C10_LIKELY(!any_asynchronous_error.load(std::memory_order_acquire))) {
     return;
   }
+  AsynchronousErrors& errors = asynchronous_errors();
   std::string message;
   {
     std::lock_guard<std::mutex> lock(errors.mutex);

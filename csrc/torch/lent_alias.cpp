@@ -14,6 +14,19 @@ namespace {
 
 const c10::Device kCpuDevice(c10::DeviceType::CPU);
 
+// For a handful of numbers a loop takes less than the call that the comparison of two ArrayRefs is.
+bool are_equal(c10::IntArrayRef a, c10::IntArrayRef b) {
+  if (a.size() != b.size()) {
+    return false;
+  }
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] != b[i]) {
+      return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 // An alias, and the storage that it has unless an operator gave it another.
@@ -68,7 +81,8 @@ struct LentAlias::Slots {
     delete slots;
   }
 
-  static constinit thread_local Slots* current;
+  // As thread_state.h's.
+  static constinit thread_local Slots* current __attribute__((tls_model("initial-exec")));
   static constinit thread_local bool ended;  // other destructors of the thread may still call operators
 
   std::array<Slot*, 32> free;
@@ -77,15 +91,6 @@ struct LentAlias::Slots {
 
 constinit thread_local LentAlias::Slots* LentAlias::Slots::current = nullptr;
 constinit thread_local bool LentAlias::Slots::ended = false;
-
-bool LentAlias::suits(const at::Tensor& tensor) {
-  using c10::DispatchKey;
-  constexpr c10::DispatchKeySet others({DispatchKey::Conjugate, DispatchKey::Negative, DispatchKey::ZeroTensor,
-                                        DispatchKey::Sparse, DispatchKey::SparseCsr, DispatchKey::Quantized,
-                                        DispatchKey::NestedTensor, DispatchKey::Python});
-  const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
-  return !impl->key_set().has_any(others) && !impl->is_wrapped_number();
-}
 
 LentAlias::LentAlias(const at::Tensor& original)
     : original_(&original), slot_(Slots::of_thread().take()), alias_(&slot_->alias) {
@@ -99,7 +104,7 @@ LentAlias::LentAlias(const at::Tensor& original)
   if (impl->dtype() != from->dtype()) {
     impl->set_storage_and_dtype(slot_->storage, from->dtype());
   }
-  if (impl->sizes() != from->sizes() || impl->strides() != from->strides() ||
+  if (!are_equal(impl->sizes(), from->sizes()) || !are_equal(impl->strides(), from->strides()) ||
       impl->storage_offset() != from->storage_offset()) {
     impl->set_sizes_and_strides(from->sizes(), from->strides(), from->storage_offset());
   }
@@ -122,8 +127,8 @@ LentAlias::~LentAlias() {
 void LentAlias::write_back() const {
   const c10::TensorImpl* impl = alias_->unsafeGetTensorImpl();
   const c10::TensorImpl* original = original_->unsafeGetTensorImpl();
-  if (C10_UNLIKELY(impl->unsafe_storage().data() != memory_ || impl->sizes() != original->sizes() ||
-                   impl->strides() != original->strides())) {
+  if (C10_UNLIKELY(impl->unsafe_storage().data() != memory_ || !are_equal(impl->sizes(), original->sizes()) ||
+                   !are_equal(impl->strides(), original->strides()))) {
     write_back_geometry(*original_, *alias_);
   }
 }

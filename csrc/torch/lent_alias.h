@@ -11,7 +11,14 @@ namespace gxu {
 class LentAlias {
  public:
   // What an alias can be lent for: dense, without a pending conjugation or negation, with memory.
-  static bool suits(const at::Tensor& tensor);
+  static bool suits(const at::Tensor& tensor) {
+    using c10::DispatchKey;
+    constexpr c10::DispatchKeySet others({DispatchKey::Conjugate, DispatchKey::Negative, DispatchKey::ZeroTensor,
+                                          DispatchKey::Sparse, DispatchKey::SparseCsr, DispatchKey::Quantized,
+                                          DispatchKey::NestedTensor, DispatchKey::Python});
+    const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+    return !impl->key_set().has_any(others) && !impl->is_wrapped_number();
+  }
 
   // `original` outlives the object and suits().
   explicit LentAlias(const at::Tensor& original);

@@ -8,6 +8,7 @@
 
 #include "device_name.h"
 #include "graph_capture.h"
+#include "thread_state.h"
 
 namespace gxu {
 namespace {
@@ -66,19 +67,24 @@ c10::Stream make_stream(c10::StreamId id, c10::DeviceIndex device) {
 
 c10::Stream default_stream(c10::DeviceIndex device) { return make_stream(0, resolve_device_index(device)); }
 
-c10::StreamId current_stream_id(c10::DeviceIndex device) { return thread_streams[device]; }
+c10::StreamId current_stream_id(c10::DeviceIndex device) {
+  const bool is_default = (thread_state.other_streams >> device & 1) == 0;
+  return C10_LIKELY(is_default) ? 0 : thread_streams[device];
+}
 
 c10::Stream current_stream(c10::DeviceIndex device) {
   device = device < 0 ? current_device() : device;
-  return make_stream(thread_streams[device], device);
+  return make_stream(current_stream_id(device), device);
 }
 
 c10::Stream exchange_stream(c10::Stream stream) {
   TORCH_CHECK(stream.device_type() == kGxu, "expected a stream of ", device_name(), ", but got one of ",
               stream.device());
   const auto device = resolve_device_index(stream.device_index());
-  const c10::StreamId previous = thread_streams[device];
+  const c10::StreamId previous = current_stream_id(device);
   thread_streams[device] = stream.id();
+  const uint64_t bit = uint64_t{1} << device;
+  thread_state.other_streams = stream.id() != 0 ? thread_state.other_streams | bit : thread_state.other_streams & ~bit;
   return make_stream(previous, device);
 }
 

@@ -6,18 +6,15 @@ import argparse
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
 from gxu._name import DEVICE_TYPE
+from gxu.benchmarks.eager import METADATA_ONLY, WITH_GRADIENT, Maker, operators
 from gxu.cli import bench_heuristics, bench_memory, bench_models, bench_triton, bench_versus
 from gxu.cli.errors import UsageError
 from gxu.cli.output import check_writable, make_console, make_progress, summarise_bars, write_json
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 HELP = "measure gxu against the CPU"
 
@@ -28,8 +25,6 @@ BAR_FROM_ELEMENTS = 1 << 20
 CALL_BAR = 1 / 1.1
 CALL_ELEMENTS = 1
 ELEMENTS = (CALL_ELEMENTS, BAR_FROM_ELEMENTS)
-# These touch no element, so that their ratio says nothing about work on elements.
-METADATA_ONLY = frozenset({"empty", "view"})
 CALLS = 10
 
 
@@ -110,12 +105,13 @@ def bench_eager(args: argparse.Namespace) -> list[Row]:
         raise UsageError(f"--elements {min(args.elements)}: want sizes of at least 1")
     synchronize = torch.get_device_module(DEVICE_TYPE).synchronize
     rows = []
-    with torch.no_grad(), make_progress() as progress:
+    with make_progress() as progress:
         task = progress.add_task("eager operators", total=len(args.elements) * len(operators()))
         for elements in args.elements:
             for name, make in operators().items():
-                calls = eager_calls(make, elements, synchronize)
-                times = median_latencies(calls, args.seconds, progress)
+                with torch.set_grad_enabled(name.endswith(WITH_GRADIENT)):
+                    calls = eager_calls(make, elements, synchronize)
+                    times = median_latencies(calls, args.seconds, progress)
                 cpu, gxu = (times[device] * 1e3 / CALLS for device in ("cpu", "gxu"))
                 rows.append(Row(name, elements, cpu, gxu, cpu / gxu, bar_of(name, elements)))
                 progress.advance(task)
@@ -128,9 +124,7 @@ def bar_of(name: str, elements: int) -> float | None:
     return EAGER_BAR if elements >= BAR_FROM_ELEMENTS and name not in METADATA_ONLY else None
 
 
-def eager_calls(
-    make: Callable[[str, int], Callable[[], Tensor]], elements: int, synchronize: Callable[[], None]
-) -> dict[str, Callable[[], object]]:
+def eager_calls(make: Maker, elements: int, synchronize: Callable[[], None]) -> dict[str, Callable[[], object]]:
     """Each entry calls the operator CALLS times on one device and waits for the results once, as programs do."""
     on_cpu, on_gxu = make("cpu", elements), make(DEVICE_TYPE, elements)
 
@@ -144,52 +138,6 @@ def eager_calls(
         synchronize()
 
     return {"cpu": cpu, "gxu": gxu}
-
-
-def operators() -> dict[str, Callable[[str, int], Callable[[], Tensor]]]:
-    """Each makes an operand of about that many elements on a device, and returns the call to be timed."""
-    import math
-
-    import torch
-
-    def unary(function: Callable[[Tensor], Tensor]) -> Callable[[str, int], Callable[[], Tensor]]:
-        def make(device: str, elements: int) -> Callable[[], Tensor]:
-            x = torch.rand(elements).to(device)
-            return lambda: function(x)
-
-        return make
-
-    def binary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[str, int], Callable[[], Tensor]]:
-        def make(device: str, elements: int) -> Callable[[], Tensor]:
-            x, y = torch.rand(elements).to(device), torch.rand(elements).to(device)
-            return lambda: function(x, y)
-
-        return make
-
-    def square(function: Callable[[Tensor], Tensor]) -> Callable[[str, int], Callable[[], Tensor]]:
-        def make(device: str, elements: int) -> Callable[[], Tensor]:
-            side = math.isqrt(elements)
-            x = torch.rand(side, side).to(device)
-            return lambda: function(x)
-
-        return make
-
-    return {
-        "empty": unary(torch.empty_like),
-        "view": unary(lambda x: x.view(1, -1)),
-        "add": binary(torch.add),
-        "add_": binary(lambda x, y: x.add_(y)),
-        "mul": binary(torch.mul),
-        "relu": unary(torch.relu),
-        "exp": unary(torch.exp),
-        "clone": unary(torch.clone),
-        "to bf16": unary(lambda x: x.to(torch.bfloat16)),
-        "sum": unary(torch.sum),
-        "transpose copy": square(lambda x: x.t().contiguous()),
-        "softmax": square(lambda x: torch.softmax(x, dim=-1)),
-        "layer_norm": square(lambda x: torch.nn.functional.layer_norm(x, x.shape[1:])),
-        "mm": square(lambda x: torch.mm(x, x)),
-    }
 
 
 def print_rows(rows: list[Row]) -> None:
