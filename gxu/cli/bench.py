@@ -25,7 +25,9 @@ BAR_FROM_ELEMENTS = 1 << 20
 CALL_BAR = 1 / 1.1
 CALL_ELEMENTS = 1
 ELEMENTS = (CALL_ELEMENTS, BAR_FROM_ELEMENTS)
-CALLS = 10
+# Calls between two synchronisations: as in the step of a small model, and of a large one.
+CALLS = 100
+LARGE_CALLS = 10
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,10 @@ def bench_eager(args: argparse.Namespace) -> list[Row]:
         for elements in args.elements:
             for name, make in operators().items():
                 with torch.set_grad_enabled(name.endswith(WITH_GRADIENT)):
-                    calls = eager_calls(make, elements, synchronize)
+                    count = LARGE_CALLS if elements >= BAR_FROM_ELEMENTS else CALLS
+                    calls = eager_calls(make, elements, count, synchronize)
                     times = median_latencies(calls, args.seconds, progress)
-                cpu, gxu = (times[device] * 1e3 / CALLS for device in ("cpu", "gxu"))
+                cpu, gxu = (times[device] * 1e3 / count for device in ("cpu", "gxu"))
                 rows.append(Row(name, elements, cpu, gxu, cpu / gxu, bar_of(name, elements)))
                 progress.advance(task)
     return rows
@@ -124,16 +127,18 @@ def bar_of(name: str, elements: int) -> float | None:
     return EAGER_BAR if elements >= BAR_FROM_ELEMENTS and name not in METADATA_ONLY else None
 
 
-def eager_calls(make: Maker, elements: int, synchronize: Callable[[], None]) -> dict[str, Callable[[], object]]:
-    """Each entry calls the operator CALLS times on one device and waits for the results once, as programs do."""
+def eager_calls(
+    make: Maker, elements: int, count: int, synchronize: Callable[[], None]
+) -> dict[str, Callable[[], object]]:
+    """Each entry calls the operator `count` times on one device and waits for the results once, as programs do."""
     on_cpu, on_gxu = make("cpu", elements), make(DEVICE_TYPE, elements)
 
     def cpu() -> None:
-        for _ in range(CALLS):
+        for _ in range(count):
             on_cpu()
 
     def gxu() -> None:
-        for _ in range(CALLS):
+        for _ in range(count):
             on_gxu()
         synchronize()
 

@@ -35,12 +35,13 @@ def main() -> None:
 
 def eager(device: str, elements: int, seconds: float) -> Reply:
     """Operators of `bench eager` on about `elements` elements: microseconds a call."""
-    from gxu.cli.bench import operators
+    from gxu.benchmarks.eager import WITH_GRADIENT, operators
 
-    with torch.no_grad():
-        return {
-            name: _median_us(device, make(device, elements), seconds, calls=CALLS) for name, make in operators().items()
-        }
+    reply: Reply = {}
+    for name, make in operators().items():
+        with torch.set_grad_enabled(name.endswith(WITH_GRADIENT)):
+            reply[name] = _median_us(device, make(device, elements), seconds, calls=CALLS)
+    return reply
 
 
 def triton(device: str, names: list[str], seconds: float) -> Reply:
