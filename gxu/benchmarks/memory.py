@@ -6,19 +6,24 @@ import gc
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from gxu._name import DEVICE_TYPE
+from gxu.benchmarks import memory_trace
 
 STEPS = 12
 
 
 @dataclass(frozen=True)
 class Row:
-    """One training run. Bytes are the peaks over the run; `ratio` is reserved over allocated, 1 is the best."""
+    """One training run. Bytes are the peaks over the run; `ratio` is reserved over allocated, 1 is the best.
+
+    `size_class_bytes` is what a cache of blocks of powers of two would reserve for the same, for comparison.
+    """
 
     name: str
     allocations: int
@@ -27,6 +32,7 @@ class Row:
     reserved_bytes: int
     segments: int
     ratio: float
+    size_class_bytes: int
 
 
 class Language(nn.Module):
@@ -92,13 +98,15 @@ def measure(name: str, device: str = DEVICE_TYPE) -> Row:
     start = device_module.memory_stats()
     device_module.reset_peak_memory_stats()
     torch.manual_seed(0)
-    model = make_model().to(device)
-    optimizer = torch.optim.AdamW(model.parameters())
-    for step in range(STEPS):
-        loss = model(make_batch(size(step)).to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    trace: memory_trace.Trace = []
+    with memory_trace.recorded(trace):
+        model = make_model().to(device)
+        optimizer = torch.optim.AdamW(model.parameters())
+        for step in range(STEPS):
+            loss = model(make_batch(size(step)).to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     stats = device_module.memory_stats()
     allocated, reserved = stats["allocated_bytes.all.peak"], stats["reserved_bytes.all.peak"]
     return Row(
@@ -109,4 +117,38 @@ def measure(name: str, device: str = DEVICE_TYPE) -> Row:
         reserved,
         stats["segment.all.peak"],
         reserved / allocated,
+        memory_trace.size_class_peak(trace),
     )
+
+
+def measure_trace(file: Path) -> Row:
+    """Replays a recorded history, from a file of `_dump_snapshot`."""
+    trace = memory_trace.load(file)
+    allocated, reserved, segments = memory_trace.replay(trace)
+    allocations = [event["size"] for event in trace if event["action"] == "alloc"]
+    if not allocations:
+        raise ValueError(f"{file} has a history without an allocation")
+    return Row(
+        file.name,
+        len(allocations),
+        requested_peak(trace),
+        allocated,
+        reserved,
+        segments,
+        reserved / allocated,
+        memory_trace.size_class_peak(trace),
+    )
+
+
+def requested_peak(trace: memory_trace.Trace) -> int:
+    """The most bytes that the trace had asked for at one time."""
+    live: dict[int, int] = {}
+    peak = current = 0
+    for event in trace:
+        if event["action"] == "alloc":
+            live[event["addr"]] = event["size"]
+            current += event["size"]
+            peak = max(peak, current)
+        elif event["action"] == "free_completed":
+            current -= live.pop(event["addr"], 0)
+    return peak
