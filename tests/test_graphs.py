@@ -165,6 +165,32 @@ def test_memory_is_private_until_the_graph_goes() -> None:
     assert all((other == 7).all() for other in others)
 
 
+def test_intermediates_share_memory_as_they_do_eagerly() -> None:
+    size = 1 << 20
+    x = torch.rand(size // 4, device="gxu")
+
+    def function() -> Tensor:
+        y = x
+        for step in range(20):
+            y = torch.sin(y) + torch.roll(y, step)
+        return y
+
+    expected = function()
+    torch.gxu.synchronize()
+    torch.gxu.empty_cache()
+    before = torch.gxu.memory_allocated()
+    torch.gxu.reset_peak_memory_stats()
+    graph, y = capture(function)
+    assert torch.gxu.max_memory_allocated() - before <= 5 * size
+    assert torch.gxu.memory_allocated() - before == size  # the result
+    for value in (1.0, 2.0):
+        x.mul_(value)
+        y.zero_()
+        graph.replay()
+        assert torch.equal(y, function())
+    assert not torch.equal(y, expected)
+
+
 def test_graphs_share_a_pool() -> None:
     pool = torch.gxu.graph_pool_handle()
     x = torch.ones(100, device="gxu")

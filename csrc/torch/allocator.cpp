@@ -278,6 +278,14 @@ MemorySnapshot CachingAllocator::snapshot(c10::MempoolId_t pool, bool include_tr
   return result;
 }
 
+bool CachingAllocator::is_in_pool(void* pointer, c10::MempoolId_t id) {
+  Cache& all = cache();
+  std::lock_guard<Mutex> lock(all.mutex);
+  const Block* block = all.find(pointer);
+  const PrivatePool* owner = block != nullptr ? block->pool->owner() : nullptr;
+  return owner != nullptr && owner->id == id;
+}
+
 std::shared_ptr<c10::GatheredContext> CachingAllocator::allocation_context(void* pointer) {
   Cache& all = cache();
   std::lock_guard<Mutex> lock(all.mutex);

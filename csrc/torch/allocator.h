@@ -58,6 +58,8 @@ class CachingAllocator final : public c10::DeviceAllocator {
   void retain_pool(c10::DeviceIndex device, c10::MempoolId_t id, bool use_on_oom = false, bool no_split = false);
   void release_pool(c10::DeviceIndex device, c10::MempoolId_t id);
   int pool_use_count(c10::DeviceIndex device, c10::MempoolId_t id);
+  // Whether the live block that starts at `pointer` belongs to that private pool.
+  bool is_in_pool(void* pointer, c10::MempoolId_t id);
   // From here on, a request on a stream for which `filter` is true, called on the thread of the request with the
   // allocator's lock held, is served from the pool. Until the end, blocks that other streams use stay where they are
   // and nothing waits for the device: streams may be capturing.

@@ -38,7 +38,7 @@ class GraphImpl final : public at::GraphImplInterface {
                 device_name(), ".graph does).");
     TORCH_CHECK(!captures_on(stream), "The current stream is capturing a graph already.");
     pool_ = pool == c10::MempoolId_t{0, 0} ? CachingAllocator::new_pool_id(false) : pool;
-    auto work = std::make_shared<GraphWork>(stream.device_index());
+    auto work = std::make_shared<GraphWork>(stream.device_index(), pool_);
     begin_capture(stream, work);
     work_ = std::move(work);
     stream_ = stream;

@@ -24,10 +24,12 @@ namespace gxu {
 // generators that they draw from. Made by a capture, kept by the graph.
 class GraphWork {
  public:
-  explicit GraphWork(c10::DeviceIndex device) : device_(device) {}
+  GraphWork(c10::DeviceIndex device, c10::MempoolId_t pool) : device_(device), pool_(pool) {}
   GraphWork(const GraphWork&) = delete;
 
   c10::DeviceIndex device() const { return device_; }
+  // The private pool of the graph's memory, which lives as long as the graph.
+  c10::MempoolId_t pool() const { return pool_; }
 
   // Appends `function` to what is captured on the current stream. `name` is what errors of a replay call it.
   void enqueue(std::string name, std::function<void()> function);
@@ -74,6 +76,7 @@ class GraphWork {
   std::vector<std::unique_ptr<Step>> steps_;
   std::vector<std::unique_ptr<Draws>> draws_;
   std::vector<at::Tensor> kept_;
+  const c10::MempoolId_t pool_;
 };
 
 namespace detail {

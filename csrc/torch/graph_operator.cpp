@@ -2,6 +2,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/ivalue.h>
+#include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/Exception.h>
 #include <c10/util/strides.h>
@@ -9,6 +10,7 @@
 #include <unordered_map>
 
 #include "alias.h"
+#include "allocator.h"
 #include "device_name.h"
 #include "factory.h"
 #include "graph_capture.h"
@@ -107,10 +109,25 @@ bool is_generator(const c10::Argument& argument) {
           type->expectRef<c10::OptionalType>().getElementType()->kind() == c10::TypeKind::GeneratorType);
 }
 
+// The memory of `tensor` for the graph's work. Memory of the graph's own pool is there as long as the graph, so nothing
+// keeps its block: once the program has let go of the tensor, what is captured later gets the memory again, as it would
+// eagerly. Other memory is kept alive.
+at::Tensor alias_for_replays(const GraphWork& work, const at::Tensor& tensor) {
+  c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+  void* memory = storage->mutable_data();
+  if (!CachingAllocator::instance().is_in_pool(memory, work.pool())) {
+    return alias_as_cpu(tensor);
+  }
+  c10::Storage alias(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), storage->nbytes(),
+                                                           at::DataPtr(memory, c10::Device(c10::DeviceType::CPU)),
+                                                           c10::GetCPUAllocator(), true));
+  return alias_as_cpu(tensor, std::move(alias));
+}
+
 // Tensors on the CPU are read at the capture, as numbers are: a copy of them goes into the graph.
-at::Tensor captured_argument(const at::Tensor& tensor) {
+at::Tensor captured_argument(const GraphWork& work, const at::Tensor& tensor) {
   if (!tensor.defined() || is_gxu(tensor)) {
-    return tensor.defined() ? alias_as_cpu(tensor) : tensor;
+    return tensor.defined() ? alias_for_replays(work, tensor) : tensor;
   }
   const at::Tensor copy = tensor.clone();
   if (tensor.unsafeGetTensorImpl()->is_wrapped_number()) {
@@ -207,6 +224,7 @@ void capture_call(GraphWork& work, const c10::OperatorHandle& op, torch::jit::St
   to_meta.resize_arguments();
 
   CapturedCall call{op, torch::jit::Stack(stack->begin() + static_cast<std::ptrdiff_t>(begin), stack->end()), {}, {}};
+  const auto captured = [&work](const at::Tensor& tensor) { return captured_argument(work, tensor); };
   for (size_t i = 0; i < call.arguments.size(); ++i) {
     c10::IValue& value = call.arguments[i];
     if (is_generator(parameters[i])) {
@@ -215,7 +233,7 @@ void capture_call(GraphWork& work, const c10::OperatorHandle& op, torch::jit::St
     } else if (value.isDevice()) {
       value = c10::IValue(c10::Device(c10::DeviceType::CPU));
     } else {
-      replace_tensors(value, captured_argument);
+      replace_tensors(value, captured);
     }
   }
 
@@ -236,7 +254,7 @@ void capture_call(GraphWork& work, const c10::OperatorHandle& op, torch::jit::St
       const DeviceScope scope(work.device());
       const at::DimVector strides = format ? strides_in(*format, meta.sizes()) : at::DimVector(meta.strides());
       const at::Tensor fresh = empty_strided(meta.sizes(), strides, meta.scalar_type());
-      memory.back() = alias_as_cpu(fresh);
+      memory.back() = alias_for_replays(work, fresh);
       return fresh;
     };
     replace_tensors(value, restore);
@@ -271,7 +289,8 @@ void capture_copy(GraphWork& work, const at::Tensor& destination, const at::Tens
     work.fail(message);
     TORCH_CHECK(false, message);
   }
-  work.enqueue("aten::copy_", [to = alias_as_cpu(destination), from = alias_as_cpu(source)] { to.copy_(from); });
+  work.enqueue("aten::copy_",
+               [to = alias_for_replays(work, destination), from = alias_for_replays(work, source)] { to.copy_(from); });
 }
 
 }  // namespace gxu
