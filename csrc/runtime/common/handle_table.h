@@ -14,6 +14,9 @@ namespace gxu::engine {
 
 enum class HandleKind : uint64_t { kStream = 1, kEvent, kModule, kFunction, kGraph, kGraphExec };
 
+// Throws gxuErrorInvalidHandle.
+[[noreturn]] void fail_not_live(HandleKind kind, const void* handle);
+
 // Maps handles of type H (an opaque pointer type of gxu_runtime.h) to objects. find() takes no lock.
 //
 // Bits of a handle: 56-62 kind, 24-55 generation, 0-23 index.
@@ -52,6 +55,15 @@ class HandleTable {
     return slot->object.load(std::memory_order_acquire);
   }
 
+  // As find(), but throws gxuErrorInvalidHandle where there is no live object.
+  T& get(H handle) const {
+    T* object = find(handle);
+    if (object == nullptr) [[unlikely]] {
+      fail_not_live(kKind, handle);
+    }
+    return *object;
+  }
+
   // Ends the handle's life and returns its object, or nullptr when it was not live (so only one caller gets it).
   T* remove(H handle) {
     std::lock_guard lock(mutex_);
@@ -62,6 +74,13 @@ class HandleTable {
     slot.generation.fetch_add(1, std::memory_order_acq_rel);
     slot.object.store(nullptr, std::memory_order_release);
     free_.push_back(index);
+    return object;
+  }
+
+  // As remove(), but throws gxuErrorInvalidHandle where there is no live object.
+  T* take(H handle) {
+    T* object = remove(handle);
+    if (object == nullptr) fail_not_live(kKind, handle);
     return object;
   }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "../common/api.h"
+#include "../common/capture_errors.h"
 #include "../common/host_function.h"
 #include "device.h"
 #include "event.h"
@@ -91,10 +92,7 @@ gxuStreamCaptureStatus Capture::status() {
 }
 
 void Capture::require_active() {
-  if (invalid_.load(std::memory_order_acquire)) {
-    fail(gxuErrorStreamCaptureInvalidated,
-         "the capture was invalidated by an earlier error: end it with gxuStreamEndCapture");
-  }
+  if (invalid_.load(std::memory_order_acquire)) fail_invalid_capture();
 }
 
 void Capture::invalidate() {
@@ -109,10 +107,7 @@ void Capture::retain(std::shared_ptr<void> resource) {
     uint64_t id = 0;
     CUgraph graph = nullptr;
     GXU_DRIVER(cuStreamGetCaptureInfo_v2, origin_.handle(), &status, &id, &graph, nullptr, nullptr);
-    if (status != CU_STREAM_CAPTURE_STATUS_ACTIVE) {
-      fail(gxuErrorStreamCaptureInvalidated,
-           "the capture was invalidated by an earlier error: end it with gxuStreamEndCapture");
-    }
+    if (status != CU_STREAM_CAPTURE_STATUS_ACTIVE) fail_invalid_capture();
     auto owned = std::make_unique<Resources>();
     CUuserObject object = nullptr;
     GXU_DRIVER(cuUserObjectCreate, &object, owned.get(), &Resources::destroy, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC);
@@ -149,7 +144,7 @@ CUgraph Capture::end() {
   origin_.leave_capture();
   if (invalid_.load(std::memory_order_acquire) && !is_sticky(result)) {
     if (graph != nullptr) driver.cuGraphDestroy(graph);
-    fail(gxuErrorStreamCaptureInvalidated, "the capture was invalidated by an earlier error; no graph was made");
+    fail_ended_invalid();
   }
   check(result, "cuStreamEndCapture");
   return graph;
@@ -176,8 +171,7 @@ void Stream::leave_capture() {
 void Stream::forbid_during_capture(const char* function) {
   if (std::shared_ptr<Capture> active = capture()) [[unlikely]] {
     active->invalidate();
-    fail(gxuErrorStreamCaptureUnsupported, "%s was called while a stream is capturing; the capture is now invalid",
-         function);
+    fail_during_capture(function);
   }
 }
 
@@ -195,10 +189,8 @@ gxuError_t gxuStreamBeginCapture(gxuStream_t stream) {
   return api([&] {
     Stream& found = resolve_stream(stream);
     forbid_in_host_function("gxuStreamBeginCapture");
-    if (found.is_default()) {
-      fail(gxuErrorStreamCaptureUnsupported, "the default stream cannot capture: use one from gxuStreamCreate");
-    }
-    if (found.is_capturing()) fail(gxuErrorInvalidValue, "gxuStreamBeginCapture: the stream is capturing already");
+    if (found.is_default()) fail_default_stream_captures();
+    if (found.is_capturing()) fail_captures_already();
     const ContextScope scope(found.device());
     Capture::begin(found);
   });

@@ -1,5 +1,6 @@
 // gxuMemcpyAsync and gxuMemsetAsync.
 #include "../common/api.h"
+#include "../common/arguments.h"
 #include "../common/host_function.h"
 #include "device.h"
 #include "memory.h"
@@ -8,35 +9,13 @@
 namespace gxu::cuda {
 namespace {
 
-struct Sides {
-  bool to_device;
-  bool from_device;
-};
-
-// What `kind` says about the two sides; for gxuMemcpyDefault nothing needs to hold.
-Sides expected_sides(gxuMemcpyKind kind) {
-  switch (kind) {
-    case gxuMemcpyHostToHost:
-    case gxuMemcpyDefault:
-      return {false, false};
-    case gxuMemcpyHostToDevice:
-      return {true, false};
-    case gxuMemcpyDeviceToHost:
-      return {false, true};
-    case gxuMemcpyDeviceToDevice:
-      return {true, true};
-  }
-  fail(gxuErrorInvalidValue, "gxuMemcpyAsync: unknown kind %d", static_cast<int>(kind));
-}
-
 // Checks one side of a copy and tells whether it is pageable host memory.
 bool check_side(const void* pointer, size_t size, bool wants_device, const char* name) {
   const std::optional<Allocation> found = find_range(pointer, size, name);
   // Memory that somebody else has from the driver, such as PyTorch's cuda device, is for the driver to judge.
   const bool pageable = !found && !is_known_to_driver(pointer);
-  if (wants_device && (pageable || (found && found->type != gxuMemoryTypeDevice))) {
-    fail(gxuErrorInvalidValue, "%s: %p is not in live device memory", name, pointer);
-  }
+  if (wants_device && (pageable || (found && found->type != gxuMemoryTypeDevice)))
+    fail_not_device_memory(pointer, name);
   return pageable;
 }
 
@@ -49,7 +28,7 @@ gxuError_t gxuMemcpyAsync(void* dst, const void* src, size_t size, gxuMemcpyKind
   return api([&] {
     forbid_in_host_function("gxuMemcpyAsync");
     Stream& target = resolve_stream(stream);
-    const Sides expected = expected_sides(kind);
+    const CopySides expected = expected_sides(kind);
     if (size == 0) return;
     require_argument(dst, "dst");
     require_argument(src, "src");

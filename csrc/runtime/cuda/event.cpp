@@ -1,6 +1,8 @@
 #include "event.h"
 
 #include "../common/api.h"
+#include "../common/arguments.h"
+#include "../common/capture_errors.h"
 #include "../common/handle_table.h"
 #include "../common/host_function.h"
 #include "capture.h"
@@ -23,15 +25,7 @@ EventTable& event_handles() {
   return *table;
 }
 
-Event& require_live(Event* event, gxuEvent_t handle) {
-  if (event == nullptr) {
-    fail(gxuErrorInvalidHandle, "%p is not a live event: it was destroyed, or does not come from gxuEventCreate",
-         static_cast<void*>(handle));
-  }
-  return *event;
-}
-
-Event& resolve_event(gxuEvent_t handle) { return require_live(event_handles().find(handle), handle); }
+Event& resolve_event(gxuEvent_t handle) { return event_handles().get(handle); }
 
 struct Recording {
   bool exists;
@@ -44,10 +38,7 @@ Recording latest(Event& event) {
 }
 
 void forbid_captured(const Recording& recording, const char* function) {
-  if (recording.capture) {
-    fail(gxuErrorStreamCaptureUnsupported,
-         "%s: the event was last recorded in a capture, and only replays of its graph reach it", function);
-  }
+  if (recording.capture) fail_captured_event(function);
 }
 
 void require_timed(Event& event) {
@@ -64,20 +55,14 @@ void wait_in_capture(Stream& stream, const Event& event, const Recording& record
   const std::shared_ptr<Capture> own = stream.capture();
   if (!recording.capture) {
     own->invalidate();
-    fail(gxuErrorStreamCaptureUnsupported,
-         "gxuStreamWaitEvent: a capturing stream cannot wait for an event that was recorded outside the capture; the "
-         "capture is now invalid");
+    fail_event_outside_capture();
   }
-  if (recording.capture->has_ended()) {
-    fail(gxuErrorInvalidValue,
-         "gxuStreamWaitEvent: the event was recorded in a capture that has ended; record it again");
-  }
+  if (recording.capture->has_ended()) fail_event_of_ended_capture();
   recording.capture->require_active();
   if (own && own != recording.capture) {
     own->invalidate();
     recording.capture->invalidate();
-    fail(gxuErrorStreamCaptureUnsupported,
-         "gxuStreamWaitEvent: the stream and the event belong to two captures; both are now invalid");
+    fail_two_captures();
   }
   Capture::join(recording.capture, stream, event.handle);
 }
@@ -106,8 +91,7 @@ gxuError_t gxuEventCreate(gxuEvent_t* event, unsigned int flags) {
 
 gxuError_t gxuEventDestroy(gxuEvent_t event) {
   return api([&] {
-    const std::unique_ptr<Event> owned(event_handles().remove(event));
-    require_live(owned.get(), event);
+    const std::unique_ptr<Event> owned(event_handles().take(event));
     const ContextScope scope(owned->device);
     const CUresult result = driver.cuEventDestroy_v2(owned->handle);
     check_unless_sticky(result, "cuEventDestroy_v2");
@@ -119,10 +103,7 @@ gxuError_t gxuEventRecord(gxuEvent_t event, gxuStream_t stream) {
     forbid_in_host_function("gxuEventRecord");
     Event& found = resolve_event(event);
     Stream& target = resolve_stream(stream);
-    if (&found.device != &target.device()) {
-      fail(gxuErrorInvalidHandle, "gxuEventRecord: the event belongs to device %d, the stream to device %d",
-           found.device.index(), target.device().index());
-    }
+    require_device_of_event(found.device.index(), target.device().index());
     target.require_valid_capture();
     const ContextScope scope(target.device());
     std::shared_ptr<Capture> capture = target.capture();
@@ -159,10 +140,7 @@ gxuError_t gxuEventElapsedTime(float* milliseconds, gxuEvent_t start, gxuEvent_t
     require_argument(milliseconds, "milliseconds");
     Event& first = resolve_event(start);
     Event& second = resolve_event(end);
-    if (&first.device != &second.device) {
-      fail(gxuErrorInvalidHandle, "gxuEventElapsedTime: the events belong to the devices %d and %d",
-           first.device.index(), second.device.index());
-    }
+    require_same_device(first.device.index(), second.device.index());
     require_timed(first);
     require_timed(second);
     const CUresult result =

@@ -147,15 +147,7 @@ void publish(Function& function) { function.handle = function_handles().insert(&
 
 void withdraw(Function& function) { function_handles().remove(function.handle); }
 
-Function& resolve_function(gxuFunction_t handle) {
-  Function* function = function_handles().find(handle);
-  if (function == nullptr) [[unlikely]] {
-    fail(gxuErrorInvalidHandle,
-         "%p is not a live kernel: its module was unloaded, or it does not come from gxuModuleGetFunction",
-         static_cast<void*>(handle));
-  }
-  return *function;
-}
+Function& resolve_function(gxuFunction_t handle) { return function_handles().get(handle); }
 
 }  // namespace gxu::cuda
 

@@ -1,5 +1,6 @@
 // Graphs: what a capture makes, and their replay.
 #include "../common/api.h"
+#include "../common/capture_errors.h"
 #include "../common/handle_table.h"
 #include "../common/host_function.h"
 #include "capture.h"
@@ -30,14 +31,6 @@ GraphExecTable& exec_handles() {
   return *table;
 }
 
-template <typename Object, typename Handle>
-Object& require_live(Object* object, Handle handle, const char* what) {
-  if (object == nullptr) {
-    fail(gxuErrorInvalidHandle, "%p is not a live %s: it was destroyed or made up", static_cast<void*>(handle), what);
-  }
-  return *object;
-}
-
 }  // namespace
 }  // namespace gxu::cuda
 
@@ -49,11 +42,8 @@ gxuError_t gxuStreamEndCapture(gxuStream_t stream, gxuGraph_t* graph) {
     *graph = nullptr;
     Stream& found = resolve_stream(stream);
     const std::shared_ptr<Capture> capture = found.capture();
-    if (!capture) fail(gxuErrorInvalidValue, "gxuStreamEndCapture: the stream is not capturing");
-    if (&capture->origin() != &found) {
-      fail(gxuErrorStreamCaptureUnmatched,
-           "gxuStreamEndCapture: the stream joined a capture that was begun on another stream: end it there");
-    }
+    if (!capture) fail_not_capturing();
+    if (&capture->origin() != &found) fail_joined_capture();
     auto owned = std::make_unique<Graph>(Graph{capture->end()});
     *graph = graph_handles().insert(owned.get());
     owned.release();
@@ -63,7 +53,7 @@ gxuError_t gxuStreamEndCapture(gxuStream_t stream, gxuGraph_t* graph) {
 gxuError_t gxuGraphInstantiate(gxuGraphExec_t* exec, gxuGraph_t graph) {
   return api([&] {
     require_argument(exec, "exec");
-    const Graph& found = require_live(graph_handles().find(graph), graph, "graph");
+    const Graph& found = graph_handles().get(graph);
     const ContextScope scope(current_device());
     auto owned = std::make_unique<GraphExec>();
     GXU_DRIVER(cuGraphInstantiateWithFlags, &owned->handle, found.handle, 0);
@@ -75,7 +65,7 @@ gxuError_t gxuGraphInstantiate(gxuGraphExec_t* exec, gxuGraph_t graph) {
 gxuError_t gxuGraphLaunch(gxuGraphExec_t exec, gxuStream_t stream) {
   return api([&] {
     forbid_in_host_function("gxuGraphLaunch");
-    const GraphExec& found = require_live(exec_handles().find(exec), exec, "executable graph");
+    const GraphExec& found = exec_handles().get(exec);
     Stream& target = resolve_stream(stream);
     target.require_valid_capture();
     const ContextScope scope(target.device());
@@ -85,16 +75,14 @@ gxuError_t gxuGraphLaunch(gxuGraphExec_t exec, gxuStream_t stream) {
 
 gxuError_t gxuGraphExecDestroy(gxuGraphExec_t exec) {
   return api([&] {
-    const std::unique_ptr<GraphExec> owned(exec_handles().remove(exec));
-    require_live(owned.get(), exec, "executable graph");
+    const std::unique_ptr<GraphExec> owned(exec_handles().take(exec));
     check_unless_sticky(driver.cuGraphExecDestroy(owned->handle), "cuGraphExecDestroy");
   });
 }
 
 gxuError_t gxuGraphDestroy(gxuGraph_t graph) {
   return api([&] {
-    const std::unique_ptr<Graph> owned(graph_handles().remove(graph));
-    require_live(owned.get(), graph, "graph");
+    const std::unique_ptr<Graph> owned(graph_handles().take(graph));
     check_unless_sticky(driver.cuGraphDestroy(owned->handle), "cuGraphDestroy");
   });
 }

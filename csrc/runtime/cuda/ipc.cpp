@@ -45,8 +45,8 @@ gxuError_t gxuIpcOpenMemHandle(void** pointer, gxuIpcMemHandle_t handle) {
       CUdeviceptr base = 0;
       size_t size = 0;
       GXU_DRIVER(cuMemGetAddressRange_v2, &base, &size, opened);
-      add_allocation({static_cast<uintptr_t>(opened), static_cast<size_t>(base + size - opened), gxuMemoryTypeDevice,
-                      device.index(), true});
+      const size_t bytes = base + size - opened;
+      add_allocation({opened, bytes, gxuMemoryTypeDevice, device.index(), bytes, true});
     } catch (...) {
       driver.cuIpcCloseMemHandle(opened);
       throw;
@@ -62,9 +62,7 @@ gxuError_t gxuIpcCloseMemHandle(void* pointer) {
     const Allocation allocation = find_start(pointer, gxuMemoryTypeDevice, true, "gxuIpcCloseMemHandle");
     Device& device = device_at(allocation.device);
     device.drain();
-    if (!remove_allocation(allocation)) {
-      fail(gxuErrorInvalidValue, "gxuIpcCloseMemHandle: %p was closed by another thread", pointer);
-    }
+    remove_allocation(allocation, "gxuIpcCloseMemHandle");
     const ContextScope scope(device);
     const CUresult result = driver.cuIpcCloseMemHandle(device_pointer(pointer));
     check_unless_sticky(result, "cuIpcCloseMemHandle");

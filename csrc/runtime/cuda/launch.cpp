@@ -1,5 +1,6 @@
 // gxuLaunchKernel.
 #include "../common/api.h"
+#include "../common/arguments.h"
 #include "../common/host_function.h"
 #include "capture.h"
 #include "device.h"
@@ -9,36 +10,6 @@
 
 namespace gxu::cuda {
 namespace {
-
-struct Dimensions {
-  unsigned int x, y, z;
-};
-
-void check_dimensions(const Function& function, const Dimensions& grid, const Dimensions& block, const Device& device) {
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0) {
-    fail(gxuErrorInvalidValue, "kernel '%s': the grid (%u, %u, %u) has a zero dimension; skip the launch instead",
-         function.name(), grid.x, grid.y, grid.z);
-  }
-  const uint64_t most = static_cast<uint64_t>(device.properties().max_threads_per_block);
-  if (block.x == 0 || block.y == 0 || block.z == 0 || block.x > most || block.y > most || block.z > most ||
-      uint64_t{block.x} * block.y * block.z > most) {
-    fail(gxuErrorInvalidValue, "kernel '%s': the block (%u, %u, %u) must have 1 to %llu threads", function.name(),
-         block.x, block.y, block.z, static_cast<unsigned long long>(most));
-  }
-}
-
-void check_params(const Function& function, void** params) {
-  const size_t count = function.num_params();
-  if (count == 0) return;
-  if (params == nullptr) {
-    fail(gxuErrorInvalidValue, "kernel '%s' has %zu parameters but kernel_params is NULL", function.name(), count);
-  }
-  for (size_t i = 0; i < count; ++i) {
-    if (params[i] == nullptr) {
-      fail(gxuErrorInvalidValue, "kernel '%s': kernel_params[%zu] of %zu is NULL", function.name(), i, count);
-    }
-  }
-}
 
 CUresult launch(const Function& function, CUfunction handle, const Dimensions& grid, const Dimensions& block,
                 unsigned int shared_memory_bytes, CUstream stream, void** params) {
@@ -68,10 +39,11 @@ gxuError_t gxuLaunchKernel(gxuFunction_t function, unsigned int grid_x, unsigned
     Device& device = target.device();
     const Dimensions grid{grid_x, grid_y, grid_z};
     const Dimensions block{block_x, block_y, block_z};
-    check_dimensions(kernel, grid, block, device);
+    require_grid(kernel.name(), grid);
+    require_block(kernel.name(), block, static_cast<uint64_t>(device.properties().max_threads_per_block));
     const ContextScope scope(device);
     const CUfunction handle = kernel.on(device);
-    check_params(kernel, kernel_params);
+    require_params(kernel.name(), kernel_params, kernel.num_params());
     if (const std::shared_ptr<Capture> capture = target.capture()) [[unlikely]] {
       capture->require_active();
       capture->keep(kernel.image().shared_from_this());

@@ -1,9 +1,5 @@
 #include "memory.h"
 
-#include <map>
-#include <mutex>
-#include <shared_mutex>
-
 #include "../common/api.h"
 #include "../common/host_function.h"
 #include "device.h"
@@ -11,24 +7,6 @@
 
 namespace gxu::cuda {
 namespace {
-
-struct AllocationMap {
-  std::shared_mutex mutex;
-  std::map<uintptr_t, Allocation> blocks;  // by base
-};
-
-// Leaked on purpose: memory may be freed while static destructors run.
-AllocationMap& allocation_map() {
-  static AllocationMap* map = new AllocationMap;
-  return *map;
-}
-
-const char* type_name(gxuMemoryType type) { return type == gxuMemoryTypeDevice ? "device" : "pinned host"; }
-
-const char* freeing_function(const Allocation& allocation) {
-  if (allocation.imported) return "gxuIpcCloseMemHandle";
-  return allocation.type == gxuMemoryTypeDevice ? "gxuFree" : "gxuFreeHost";
-}
 
 [[noreturn]] void fail_out_of_memory(const Device& device, size_t size, CUresult result) {
   size_t free = 0;
@@ -49,9 +27,7 @@ void free_block(void* pointer, gxuMemoryType type, const char* function) {
   } else {
     drain_all_devices();
   }
-  if (!remove_allocation(allocation)) {
-    fail(gxuErrorInvalidValue, "%s: %p was freed by another thread", function, pointer);
-  }
+  remove_allocation(allocation, function);
   const ContextScope scope(device);
   const bool is_device = type == gxuMemoryTypeDevice;
   const CUresult result = is_device ? driver.cuMemFree_v2(device_pointer(pointer)) : driver.cuMemFreeHost(pointer);
@@ -60,62 +36,6 @@ void free_block(void* pointer, gxuMemoryType type, const char* function) {
 }
 
 }  // namespace
-
-std::optional<Allocation> find_allocation(const void* pointer) {
-  const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
-  AllocationMap& map = allocation_map();
-  std::shared_lock lock(map.mutex);
-  auto next = map.blocks.upper_bound(address);
-  if (next == map.blocks.begin()) return std::nullopt;
-  const Allocation& candidate = std::prev(next)->second;
-  if (address - candidate.base >= candidate.size) return std::nullopt;
-  return candidate;
-}
-
-std::optional<Allocation> find_range(const void* pointer, size_t size, const char* name) {
-  const std::optional<Allocation> found = find_allocation(pointer);
-  if (found) {
-    const size_t offset = reinterpret_cast<uintptr_t>(pointer) - found->base;
-    if (size > found->size - offset) {
-      fail(gxuErrorInvalidValue, "%s: %zu bytes at offset %zu leave the allocation of %zu bytes", name, size, offset,
-           found->size);
-    }
-  }
-  return found;
-}
-
-Allocation find_start(void* pointer, gxuMemoryType type, bool imported, const char* function) {
-  const std::optional<Allocation> found = find_allocation(pointer);
-  if (!found) {
-    fail(gxuErrorInvalidValue, "%s: %p is not in a live allocation (freed twice, or not from this runtime?)", function,
-         pointer);
-  }
-  if (found->base != reinterpret_cast<uintptr_t>(pointer)) {
-    fail(gxuErrorInvalidValue, "%s: %p lies inside the allocation of %zu bytes at %p: give that address instead",
-         function, pointer, found->size, reinterpret_cast<void*>(found->base));
-  }
-  if (found->type != type || found->imported != imported) {
-    fail(gxuErrorInvalidValue, "%s: %p is %s memory%s: free it with %s", function, pointer, type_name(found->type),
-         found->imported ? " of another process" : "", freeing_function(*found));
-  }
-  return *found;
-}
-
-void add_allocation(const Allocation& allocation) {
-  AllocationMap& map = allocation_map();
-  std::unique_lock lock(map.mutex);
-  const auto [found, added] = map.blocks.emplace(allocation.base, allocation);
-  if (!added) ++found->second.openings;
-}
-
-bool remove_allocation(const Allocation& allocation) {
-  AllocationMap& map = allocation_map();
-  std::unique_lock lock(map.mutex);
-  const auto found = map.blocks.find(allocation.base);
-  if (found == map.blocks.end()) return false;
-  if (--found->second.openings == 0) map.blocks.erase(found);
-  return true;
-}
 
 bool is_known_to_driver(const void* pointer) {
   unsigned int type = 0;
@@ -138,7 +58,7 @@ gxuError_t gxuMalloc(void** pointer, size_t size) {
     if (result == CUDA_ERROR_OUT_OF_MEMORY) fail_out_of_memory(device, size, result);
     check(result, "cuMemAlloc_v2");
     try {
-      add_allocation({static_cast<uintptr_t>(block), size, gxuMemoryTypeDevice, device.index()});
+      add_allocation({static_cast<uintptr_t>(block), size, gxuMemoryTypeDevice, device.index(), size});
     } catch (...) {
       driver.cuMemFree_v2(block);
       throw;
@@ -168,7 +88,7 @@ gxuError_t gxuMallocHost(void** pointer, size_t size) {
     }
     check(result, "cuMemHostAlloc");
     try {
-      add_allocation({reinterpret_cast<uintptr_t>(block), size, gxuMemoryTypeHost, device.index()});
+      add_allocation({reinterpret_cast<uintptr_t>(block), size, gxuMemoryTypeHost, device.index(), size});
     } catch (...) {
       driver.cuMemFreeHost(block);
       throw;
@@ -191,17 +111,5 @@ gxuError_t gxuMemGetInfo(size_t* free, size_t* total) {
     size_t driver_total = 0;
     query(device, [&] { GXU_DRIVER(cuMemGetInfo_v2, free, &driver_total); });
     *total = device.properties().total_memory;
-  });
-}
-
-gxuError_t gxuPointerGetAttributes(gxuPointerAttributes* attributes, const void* pointer) {
-  return api([&] {
-    require_argument(attributes, "attributes");
-    const std::optional<Allocation> found = find_allocation(pointer);
-    if (found) {
-      *attributes = {found->type, found->device, reinterpret_cast<void*>(found->base), found->size};
-    } else {
-      *attributes = {gxuMemoryTypeUnregistered, -1, nullptr, 0};
-    }
   });
 }

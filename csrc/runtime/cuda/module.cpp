@@ -26,14 +26,6 @@ ModuleTable& module_handles() {
   return *table;
 }
 
-Module& require_live(Module* module, gxuModule_t handle) {
-  if (module == nullptr) {
-    fail(gxuErrorInvalidHandle, "%p is not a live module: it was unloaded, or does not come from gxuModuleLoad",
-         static_cast<void*>(handle));
-  }
-  return *module;
-}
-
 std::string read_file(const char* file_name) {
   std::ifstream file(file_name, std::ios::binary);
   std::string bytes;
@@ -80,10 +72,10 @@ gxuError_t gxuModuleLoadData(gxuModule_t* module, const void* image, size_t size
 gxuError_t gxuModuleUnload(gxuModule_t module) {
   return api([&] {
     forbid_in_host_function("gxuModuleUnload");
-    require_live(module_handles().find(module), module);
+    module_handles().get(module);
     drain_all_devices();
-    const std::unique_ptr<Module> owned(module_handles().remove(module));
-    require_live(owned.get(), module).image->invalidate_handles();
+    const std::unique_ptr<Module> owned(module_handles().take(module));
+    owned->image->invalidate_handles();
     release_resources_of_ended_graphs();
   });
 }
@@ -92,7 +84,7 @@ gxuError_t gxuModuleGetFunction(gxuFunction_t* function, gxuModule_t module, con
   return api([&] {
     require_argument(function, "function");
     require_argument(name, "name");
-    Image& image = *require_live(module_handles().find(module), module).image;
+    Image& image = *module_handles().get(module).image;
     Device& device = current_device();
     const ContextScope scope(device);
     *function = image.find(name, device).handle;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "../common/api.h"
+#include "../common/arguments.h"
 #include "../common/host_function.h"
 #include "../gxu_native.h"
 #include "capture.h"
@@ -50,22 +51,12 @@ void call_once(void* call) {
 }  // namespace
 
 Stream& resolve_stream(gxuStream_t handle) {
-  if (handle == nullptr) return current_device().default_stream();
-  Stream* stream = stream_handles().find(handle);
-  if (stream == nullptr) {
-    fail(gxuErrorInvalidHandle, "%p is not a live stream: it was destroyed, or does not come from gxuStreamCreate",
-         static_cast<void*>(handle));
-  }
-  return *stream;
+  return handle == nullptr ? current_device().default_stream() : stream_handles().get(handle);
 }
 
 Stream& resolve_current_stream(gxuStream_t handle, const char* function) {
   Stream& stream = resolve_stream(handle);
-  const int device = current_device().index();
-  if (stream.device().index() != device) {
-    fail(gxuErrorInvalidHandle, "%s: the stream belongs to device %d but the current device is %d: call gxuSetDevice",
-         function, stream.device().index(), device);
-  }
+  require_current_device(stream.device().index(), current_device().index(), function);
   return stream;
 }
 
@@ -76,9 +67,7 @@ using namespace gxu::cuda;
 gxuError_t gxuStreamCreate(gxuStream_t* stream, unsigned int flags, int priority) {
   return api([&] {
     require_argument(stream, "stream");
-    if ((flags & ~static_cast<unsigned int>(gxuStreamNonBlocking)) != 0) {
-      fail(gxuErrorInvalidValue, "stream flags 0x%x: only gxuStreamNonBlocking (0x1) is known", flags);
-    }
+    require_stream_flags(flags);
     Device& device = current_device();
     const ContextScope scope(device);
     const PriorityRange range = priority_range();
@@ -95,9 +84,7 @@ gxuError_t gxuStreamDestroy(gxuStream_t stream) {
     if (stream == nullptr) fail(gxuErrorInvalidHandle, "the default stream cannot be destroyed");
     Stream& found = resolve_stream(stream);
     found.forbid_during_capture("gxuStreamDestroy");
-    if (stream_handles().remove(stream) == nullptr) {
-      fail(gxuErrorInvalidHandle, "the stream was destroyed by another thread");
-    }
+    stream_handles().take(stream);
     Device& device = found.device();
     const ContextScope scope(device);
     driver.cuStreamSynchronize(found.handle());  // failed kernels are reported by others

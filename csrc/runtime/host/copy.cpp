@@ -1,4 +1,5 @@
 // gxuMemcpyAsync and gxuMemsetAsync.
+#include "../common/arguments.h"
 #include "api.h"
 #include "device.h"
 #include "memory.h"
@@ -7,35 +8,12 @@
 namespace gxu::host {
 namespace {
 
-struct Sides {
-  bool to_device;
-  bool from_device;
-};
-
-// What `kind` says about the two sides; for gxuMemcpyDefault nothing needs to hold.
-Sides expected_sides(gxuMemcpyKind kind) {
-  switch (kind) {
-    case gxuMemcpyHostToHost:
-    case gxuMemcpyDefault:
-      return {false, false};
-    case gxuMemcpyHostToDevice:
-      return {true, false};
-    case gxuMemcpyDeviceToHost:
-      return {false, true};
-    case gxuMemcpyDeviceToDevice:
-      return {true, true};
-  }
-  fail(gxuErrorInvalidValue, "gxuMemcpyAsync: unknown kind %d", static_cast<int>(kind));
-}
-
 bool is_device_memory(const std::optional<Allocation>& allocation) {
   return allocation && allocation->type == gxuMemoryTypeDevice;
 }
 
 void require_device_memory(const std::optional<Allocation>& allocation, const void* pointer, const char* name) {
-  if (!is_device_memory(allocation)) {
-    fail(gxuErrorInvalidValue, "%s: %p is not in live device memory", name, pointer);
-  }
+  if (!is_device_memory(allocation)) fail_not_device_memory(pointer, name);
 }
 
 }  // namespace
@@ -48,7 +26,7 @@ gxuError_t gxuMemcpyAsync(void* dst, const void* src, size_t size, gxuMemcpyKind
     forbid_in_host_function("gxuMemcpyAsync");
     Stream& target = resolve_stream(stream);
     target.device().report_fault();
-    const Sides expected = expected_sides(kind);
+    const CopySides expected = expected_sides(kind);
     if (size == 0) return;
     require_argument(dst, "dst");
     require_argument(src, "src");

@@ -3,6 +3,8 @@
 #include <chrono>
 #include <vector>
 
+#include "../common/arguments.h"
+#include "../common/capture_errors.h"
 #include "api.h"
 #include "device.h"
 #include "graph.h"
@@ -40,20 +42,10 @@ void return_event(Event& event) {
   events.unused.push_back(&event);
 }
 
-Event& resolve_event(gxuEvent_t handle) {
-  Event* event = pool().handles.find(handle);
-  if (event == nullptr) {
-    fail(gxuErrorInvalidHandle, "%p is not a live event: it was destroyed, or does not come from gxuEventCreate",
-         static_cast<void*>(handle));
-  }
-  return *event;
-}
+Event& resolve_event(gxuEvent_t handle) { return pool().handles.get(handle); }
 
 void forbid_captured(const Event::Position& recorded, const char* function) {
-  if (recorded.capture) {
-    fail(gxuErrorStreamCaptureUnsupported,
-         "%s: the event was last recorded in a capture, and only replays of its graph reach it", function);
-  }
+  if (recorded.capture) fail_captured_event(function);
 }
 
 }  // namespace
@@ -141,9 +133,7 @@ gxuError_t gxuEventCreate(gxuEvent_t* event, unsigned int flags) {
 gxuError_t gxuEventDestroy(gxuEvent_t event) {
   return api([&] {
     Event& found = resolve_event(event);
-    if (pool().handles.remove(event) == nullptr) {
-      fail(gxuErrorInvalidHandle, "the event was destroyed by another thread");
-    }
+    pool().handles.take(event);
     found.retire();
     return_event(found);
   });
@@ -154,10 +144,7 @@ gxuError_t gxuEventRecord(gxuEvent_t event, gxuStream_t stream) {
     forbid_in_host_function("gxuEventRecord");
     Event& found = resolve_event(event);
     Stream& target = resolve_stream(stream);
-    if (&found.device() != &target.device()) {
-      fail(gxuErrorInvalidHandle, "gxuEventRecord: the event belongs to device %d, the stream to device %d",
-           found.device().index(), target.device().index());
-    }
+    require_device_of_event(found.device().index(), target.device().index());
     target.order_with_default_stream();
     found.record(target);
   });
@@ -188,10 +175,7 @@ gxuError_t gxuEventElapsedTime(float* milliseconds, gxuEvent_t start, gxuEvent_t
     require_argument(milliseconds, "milliseconds");
     const Event& first = resolve_event(start);
     const Event& second = resolve_event(end);
-    if (&first.device() != &second.device()) {
-      fail(gxuErrorInvalidHandle, "gxuEventElapsedTime: the events belong to the devices %d and %d",
-           first.device().index(), second.device().index());
-    }
+    require_same_device(first.device().index(), second.device().index());
     first.require_timed();
     second.require_timed();
     if (!first.is_finished() || !second.is_finished()) return gxuErrorNotReady;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <utility>
 
+#include "../common/capture_errors.h"
 #include "api.h"
 #include "device.h"
 #include "handle_table.h"
@@ -32,15 +33,6 @@ GraphExecTable& exec_handles() {
   return *table;
 }
 
-template <typename Object, typename Table, typename Handle>
-Object& resolve(Table& table, Handle handle, const char* what) {
-  Object* object = table.find(handle);
-  if (object == nullptr) {
-    fail(gxuErrorInvalidHandle, "%p is not a live %s: it was destroyed or made up", static_cast<void*>(handle), what);
-  }
-  return *object;
-}
-
 }  // namespace
 
 unsigned long long Capture::next_id() {
@@ -50,11 +42,7 @@ unsigned long long Capture::next_id() {
 
 void Capture::append(Record record) {
   std::lock_guard lock(mutex_);
-  if (status_ != gxuStreamCaptureStatusActive) {
-    fail(gxuErrorStreamCaptureInvalidated,
-         "the capture was invalidated by an earlier error: end it with "
-         "gxuStreamEndCapture");
-  }
+  if (status_ != gxuStreamCaptureStatusActive) fail_invalid_capture();
   if (const auto* launch = std::get_if<KernelLaunch>(&record)) {
     std::shared_ptr<Image> image = launch->function->image->shared_from_this();
     if (body_->images.empty() || body_->images.back() != image) body_->images.push_back(std::move(image));
@@ -86,9 +74,7 @@ std::shared_ptr<GraphBody> Capture::finish() {
     streams.swap(streams_);
   }
   for (Stream* stream : streams) stream->leave_capture();
-  if (status == gxuStreamCaptureStatusInvalidated) {
-    fail(gxuErrorStreamCaptureInvalidated, "the capture was invalidated by an earlier error; no graph was made");
-  }
+  if (status == gxuStreamCaptureStatusInvalidated) fail_ended_invalid();
   return std::move(body_);
 }
 
@@ -116,8 +102,7 @@ void Stream::leave_capture() {
 void Stream::forbid_during_capture(const char* function) {
   if (std::shared_ptr<Capture> active = capture()) [[unlikely]] {
     active->invalidate();
-    fail(gxuErrorStreamCaptureUnsupported, "%s was called while a stream is capturing; the capture is now invalid",
-         function);
+    fail_during_capture(function);
   }
 }
 
@@ -131,19 +116,13 @@ void wait_in_capture(Stream& stream, const Event::Position& recorded) {
   const std::shared_ptr<Capture> own = stream.capture();
   if (!recorded.capture) {
     own->invalidate();
-    fail(gxuErrorStreamCaptureUnsupported,
-         "gxuStreamWaitEvent: a capturing stream cannot wait for an event that was recorded outside the capture; the "
-         "capture is now invalid");
+    fail_event_outside_capture();
   }
-  if (recorded.capture->status() == gxuStreamCaptureStatusNone) {
-    fail(gxuErrorInvalidValue,
-         "gxuStreamWaitEvent: the event was recorded in a capture that has ended; record it again");
-  }
+  if (recorded.capture->status() == gxuStreamCaptureStatusNone) fail_event_of_ended_capture();
   if (!stream.join_capture(recorded.capture)) {
     own->invalidate();
     recorded.capture->invalidate();
-    fail(gxuErrorStreamCaptureUnsupported,
-         "gxuStreamWaitEvent: the stream and the event belong to two captures; both are now invalid");
+    fail_two_captures();
   }
 }
 
@@ -155,12 +134,8 @@ gxuError_t gxuStreamBeginCapture(gxuStream_t stream) {
   return api([&] {
     Stream& found = resolve_stream(stream);
     forbid_in_host_function("gxuStreamBeginCapture");
-    if (found.is_default()) {
-      fail(gxuErrorStreamCaptureUnsupported, "the default stream cannot capture: use one from gxuStreamCreate");
-    }
-    if (!found.join_capture(std::make_shared<Capture>(found))) {
-      fail(gxuErrorInvalidValue, "gxuStreamBeginCapture: the stream is capturing already");
-    }
+    if (found.is_default()) fail_default_stream_captures();
+    if (!found.join_capture(std::make_shared<Capture>(found))) fail_captures_already();
   });
 }
 
@@ -170,11 +145,8 @@ gxuError_t gxuStreamEndCapture(gxuStream_t stream, gxuGraph_t* graph) {
     *graph = nullptr;
     Stream& found = resolve_stream(stream);
     const std::shared_ptr<Capture> capture = found.capture();
-    if (!capture) fail(gxuErrorInvalidValue, "gxuStreamEndCapture: the stream is not capturing");
-    if (&capture->origin() != &found) {
-      fail(gxuErrorStreamCaptureUnmatched,
-           "gxuStreamEndCapture: the stream joined a capture that was begun on another stream: end it there");
-    }
+    if (!capture) fail_not_capturing();
+    if (&capture->origin() != &found) fail_joined_capture();
     auto owned = std::make_unique<Graph>(Graph{capture->finish()});
     *graph = graph_handles().insert(owned.get());
     owned.release();
@@ -202,7 +174,7 @@ gxuError_t gxuStreamGetCaptureInfo(gxuStream_t stream, gxuStreamCaptureStatus* s
 gxuError_t gxuGraphInstantiate(gxuGraphExec_t* exec, gxuGraph_t graph) {
   return api([&] {
     require_argument(exec, "exec");
-    auto owned = std::make_unique<GraphExec>(GraphExec{resolve<Graph>(graph_handles(), graph, "graph").body});
+    auto owned = std::make_unique<GraphExec>(GraphExec{graph_handles().get(graph).body});
     *exec = exec_handles().insert(owned.get());
     owned.release();
   });
@@ -211,7 +183,7 @@ gxuError_t gxuGraphInstantiate(gxuGraphExec_t* exec, gxuGraph_t graph) {
 gxuError_t gxuGraphLaunch(gxuGraphExec_t exec, gxuStream_t stream) {
   return api([&] {
     forbid_in_host_function("gxuGraphLaunch");
-    const GraphExec& found = resolve<GraphExec>(exec_handles(), exec, "executable graph");
+    const GraphExec& found = exec_handles().get(exec);
     Stream& target = resolve_stream(stream);
     target.order_with_default_stream();
     target.enqueue(Replay{found.body});
@@ -219,15 +191,9 @@ gxuError_t gxuGraphLaunch(gxuGraphExec_t exec, gxuStream_t stream) {
 }
 
 gxuError_t gxuGraphExecDestroy(gxuGraphExec_t exec) {
-  return api([&] {
-    resolve<GraphExec>(exec_handles(), exec, "executable graph");
-    delete exec_handles().remove(exec);
-  });
+  return api([&] { delete exec_handles().take(exec); });
 }
 
 gxuError_t gxuGraphDestroy(gxuGraph_t graph) {
-  return api([&] {
-    resolve<Graph>(graph_handles(), graph, "graph");
-    delete graph_handles().remove(graph);
-  });
+  return api([&] { delete graph_handles().take(graph); });
 }

@@ -209,8 +209,8 @@ gxuError_t gxuIpcOpenMemHandle(void** pointer, gxuIpcMemHandle_t handle) {
            static_cast<unsigned long long>(found.size), std::strerror(errno));
     }
     try {
-      add_allocation({reinterpret_cast<uintptr_t>(base), found.size, gxuMemoryTypeDevice, current_device().index(),
-                      found.reserved, true});
+      publish_allocation({reinterpret_cast<uintptr_t>(base), found.size, gxuMemoryTypeDevice, current_device().index(),
+                          found.reserved, true});
     } catch (...) {
       munmap(base, found.reserved);
       throw;
@@ -225,9 +225,7 @@ gxuError_t gxuIpcCloseMemHandle(void* pointer) {
     forbid_in_host_function("gxuIpcCloseMemHandle");
     const Allocation allocation = find_start(pointer, gxuMemoryTypeDevice, true, "gxuIpcCloseMemHandle");
     device_at(allocation.device).drain();
-    if (!remove_allocation(allocation)) {
-      fail(gxuErrorInvalidValue, "gxuIpcCloseMemHandle: %p was closed by another thread", pointer);
-    }
+    withdraw_allocation(allocation, "gxuIpcCloseMemHandle");
     munmap(pointer, allocation.reserved);
   });
 }

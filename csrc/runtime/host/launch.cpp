@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "../common/arguments.h"
 #include "api.h"
 #include "atomics.h"
 #include "device.h"
@@ -168,40 +169,22 @@ void run_kernel(const KernelLaunch& launch, Device& device) {
 
 namespace {
 
-int64_t count_programs(const Function& function, unsigned int x, unsigned int y, unsigned int z) {
-  if (x == 0 || y == 0 || z == 0) {
-    fail(gxuErrorInvalidValue, "kernel '%s': the grid (%u, %u, %u) has a zero dimension; skip the launch instead",
-         function.name.c_str(), x, y, z);
-  }
-  const uint64_t plane = uint64_t{x} * y;
-  if (plane > kMaxPrograms / z) {
-    fail(gxuErrorInvalidValue, "kernel '%s': the grid (%u, %u, %u) has more than 2^62 programs", function.name.c_str(),
-         x, y, z);
-  }
-  return static_cast<int64_t>(plane * z);
-}
-
 // The engine runs a program as one thread whatever its block is, but a block that no device could run is an error.
-void check_block(const Function& function, unsigned int x, unsigned int y, unsigned int z) {
-  constexpr uint64_t kMaxThreads = 1024;
-  if (x == 0 || y == 0 || z == 0 || x > kMaxThreads || y > kMaxThreads || z > kMaxThreads ||
-      uint64_t{x} * y * z > kMaxThreads) {
-    fail(gxuErrorInvalidValue, "kernel '%s': the block (%u, %u, %u) must have 1 to %llu threads", function.name.c_str(),
-         x, y, z, static_cast<unsigned long long>(kMaxThreads));
+constexpr uint64_t kMaxBlockThreads = 1024;
+
+int64_t count_programs(const Function& function, const Dimensions& grid) {
+  const uint64_t plane = uint64_t{grid.x} * grid.y;
+  if (plane > kMaxPrograms / grid.z) {
+    fail(gxuErrorInvalidValue, "kernel '%s': the grid (%u, %u, %u) has more than 2^62 programs", function.name.c_str(),
+         grid.x, grid.y, grid.z);
   }
+  return static_cast<int64_t>(plane * grid.z);
 }
 
 void copy_params(const Function& function, void** values, uint64_t* slots) {
   const size_t count = function.param_sizes.size();
-  if (count == 0) return;
-  if (values == nullptr) {
-    fail(gxuErrorInvalidValue, "kernel '%s' has %zu parameters but kernel_params is NULL", function.name.c_str(),
-         count);
-  }
+  require_params(function.name.c_str(), values, count);
   for (size_t i = 0; i < count; ++i) {
-    if (values[i] == nullptr) {
-      fail(gxuErrorInvalidValue, "kernel '%s': kernel_params[%zu] of %zu is NULL", function.name.c_str(), i, count);
-    }
     slots[i] = 0;
     switch (function.param_sizes[i]) {  // constant sizes, so that each copy is one instruction
       case 1:
@@ -234,8 +217,10 @@ gxuError_t gxuLaunchKernel(gxuFunction_t function, unsigned int grid_x, unsigned
     const Function& kernel = resolve_function(function);
     Stream& target = resolve_current_stream(stream, "gxuLaunchKernel");
     target.device().report_fault();
-    const int64_t programs = count_programs(kernel, grid_x, grid_y, grid_z);
-    check_block(kernel, block_x, block_y, block_z);
+    const Dimensions grid{grid_x, grid_y, grid_z};
+    require_grid(kernel.name.c_str(), grid);
+    require_block(kernel.name.c_str(), {block_x, block_y, block_z}, kMaxBlockThreads);
+    const int64_t programs = count_programs(kernel, grid);
     KernelLaunch launch{&kernel,
                         {grid_x, grid_y, grid_z},
                         programs,

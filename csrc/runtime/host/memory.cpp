@@ -4,10 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <map>
-#include <mutex>
 #include <new>
-#include <shared_mutex>
 
 #include "api.h"
 #include "device.h"
@@ -24,17 +21,6 @@ constexpr size_t kLargeBytes = size_t{2} << 20;
 constexpr size_t kPageBytes = 4096;
 // What CUDA promises for every allocation; a multiple of the widest vector.
 constexpr size_t kSmallAlignment = 256;
-
-struct AllocationMap {
-  std::shared_mutex mutex;
-  std::map<uintptr_t, Allocation> blocks;  // by base
-};
-
-// Leaked on purpose: memory may be freed while static destructors run.
-AllocationMap& allocation_map() {
-  static AllocationMap* map = new AllocationMap;
-  return *map;
-}
 
 // Device memory consists of whole pages, which can become shared ones (ipc.cpp).
 size_t reserved_bytes(size_t size, gxuMemoryType type) {
@@ -88,15 +74,13 @@ void* allocate(size_t size, gxuMemoryType type, int device) {
   void* block = take_block(size, reserved, type);
   if (block == nullptr) return nullptr;
   try {
-    add_allocation({reinterpret_cast<uintptr_t>(block), size, type, device, reserved});
+    publish_allocation({reinterpret_cast<uintptr_t>(block), size, type, device, reserved});
   } catch (const std::bad_alloc&) {
     return_block(block, reserved, type);
     throw;
   }
   return block;
 }
-
-const char* type_name(gxuMemoryType type) { return type == gxuMemoryTypeDevice ? "device" : "pinned host"; }
 
 void free_block(void* pointer, gxuMemoryType type, const char* function) {
   forbid_in_host_function(function);
@@ -106,9 +90,7 @@ void free_block(void* pointer, gxuMemoryType type, const char* function) {
   } else {
     drain_all_devices();
   }
-  if (!remove_allocation(allocation)) {
-    fail(gxuErrorInvalidValue, "%s: %p was freed by another thread", function, pointer);
-  }
+  withdraw_allocation(allocation, function);
   stop_sharing(pointer);
   return_block(pointer, allocation.reserved, type);
   if (type == gxuMemoryTypeDevice) device_at(allocation.device).discharge(allocation.reserved);
@@ -125,77 +107,16 @@ uint64_t free_memory(const Device& device) {
        static_cast<unsigned long long>(device.memory_limit()));
 }
 
-const char* freeing_function(const Allocation& allocation) {
-  if (allocation.imported) return "gxuIpcCloseMemHandle";
-  return allocation.type == gxuMemoryTypeDevice ? "gxuFree" : "gxuFreeHost";
-}
-
 }  // namespace
 
-void add_allocation(const Allocation& allocation) {
-  AllocationMap& map = allocation_map();
-  std::unique_lock lock(map.mutex);
-  map.blocks.emplace(allocation.base, allocation);
+void publish_allocation(const Allocation& allocation) {
+  add_allocation(allocation);
   memory_allocated();
 }
 
-bool remove_allocation(const Allocation& allocation) {
-  {
-    AllocationMap& map = allocation_map();
-    std::unique_lock lock(map.mutex);
-    if (map.blocks.erase(allocation.base) == 0) return false;
-  }
+void withdraw_allocation(const Allocation& allocation, const char* function) {
+  remove_allocation(allocation, function);
   memory_freed(allocation.base, allocation.size);
-  return true;
-}
-
-Allocation find_start(void* pointer, gxuMemoryType type, bool imported, const char* function) {
-  const std::optional<Allocation> found = find_allocation(pointer);
-  if (!found) {
-    fail(gxuErrorInvalidValue, "%s: %p is not in a live allocation (freed twice, or not from this runtime?)", function,
-         pointer);
-  }
-  if (found->base != reinterpret_cast<uintptr_t>(pointer)) {
-    fail(gxuErrorInvalidValue, "%s: %p lies inside the allocation of %zu bytes at %p: give that address instead",
-         function, pointer, found->size, reinterpret_cast<void*>(found->base));
-  }
-  if (found->type != type || found->imported != imported) {
-    fail(gxuErrorInvalidValue, "%s: %p is %s memory%s: free it with %s", function, pointer, type_name(found->type),
-         found->imported ? " of another process" : "", freeing_function(*found));
-  }
-  return *found;
-}
-
-std::optional<Allocation> find_allocation(const void* pointer) {
-  const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
-  AllocationMap& map = allocation_map();
-  std::shared_lock lock(map.mutex);
-  auto next = map.blocks.upper_bound(address);
-  if (next == map.blocks.begin()) return std::nullopt;
-  const Allocation& candidate = std::prev(next)->second;
-  if (address - candidate.base >= candidate.size) return std::nullopt;
-  return candidate;
-}
-
-std::vector<Allocation> live_allocations() {
-  AllocationMap& map = allocation_map();
-  std::shared_lock lock(map.mutex);
-  std::vector<Allocation> found;
-  found.reserve(map.blocks.size());
-  for (const auto& [base, allocation] : map.blocks) found.push_back(allocation);
-  return found;
-}
-
-std::optional<Allocation> find_range(const void* pointer, size_t size, const char* name) {
-  const std::optional<Allocation> found = find_allocation(pointer);
-  if (found) {
-    const size_t offset = reinterpret_cast<uintptr_t>(pointer) - found->base;
-    if (size > found->size - offset) {
-      fail(gxuErrorInvalidValue, "%s: %zu bytes at offset %zu leave the allocation of %zu bytes", name, size, offset,
-           found->size);
-    }
-  }
-  return found;
 }
 
 }  // namespace gxu::host
@@ -253,17 +174,5 @@ gxuError_t gxuMemGetInfo(size_t* free, size_t* total) {
     const Device& device = current_device();
     *free = free_memory(device);
     *total = device.memory_limit();
-  });
-}
-
-gxuError_t gxuPointerGetAttributes(gxuPointerAttributes* attributes, const void* pointer) {
-  return api([&] {
-    require_argument(attributes, "attributes");
-    const std::optional<Allocation> found = find_allocation(pointer);
-    if (found) {
-      *attributes = {found->type, found->device, reinterpret_cast<void*>(found->base), found->size};
-    } else {
-      *attributes = {gxuMemoryTypeUnregistered, -1, nullptr, 0};
-    }
   });
 }

@@ -1,38 +1,13 @@
-// Device and pinned host memory, and the map of live allocations.
+// Device and pinned host memory: the allocations of common/ in this engine.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <optional>
-#include <vector>
-
-#include "../gxu_runtime.h"
+#include "../common/allocations.h"
+#include "error.h"
 
 namespace gxu::host {
 
-struct Allocation {
-  uintptr_t base;
-  size_t size;  // bytes asked for
-  gxuMemoryType type;
-  int device;
-  size_t reserved;        // bytes taken from the system and, for device memory, from the device's budget
-  bool imported = false;  // another process's memory (ipc.cpp): charged to that one's budget
-};
-
-// The live allocation that holds `pointer` (its first byte to its last).
-std::optional<Allocation> find_allocation(const void* pointer);
-
-// The live allocation that starts at `pointer` and is of that kind; throws gxuErrorInvalidValue otherwise.
-Allocation find_start(void* pointer, gxuMemoryType type, bool imported, const char* function);
-
-// Adds and removes an entry of the map. remove_allocation returns false when another thread did so first.
-void add_allocation(const Allocation& allocation);
-bool remove_allocation(const Allocation& allocation);
-
-// All of them, by address.
-std::vector<Allocation> live_allocations();
-
-// As find_allocation; throws gxuErrorInvalidValue when the range [pointer, pointer + size) leaves its allocation.
-std::optional<Allocation> find_range(const void* pointer, size_t size, const char* name);
+// As add_allocation and remove_allocation, for GXU_SANITIZE=1 too.
+void publish_allocation(const Allocation& allocation);
+void withdraw_allocation(const Allocation& allocation, const char* function);
 
 }  // namespace gxu::host

@@ -36,15 +36,6 @@ FunctionTable& function_handles() {
   return *table;
 }
 
-Module& resolve_module(gxuModule_t handle) {
-  Module* module = module_handles().find(handle);
-  if (module == nullptr) {
-    fail(gxuErrorInvalidHandle, "%p is not a live module: it was unloaded, or does not come from gxuModuleLoad",
-         static_cast<void*>(handle));
-  }
-  return *module;
-}
-
 void* find_symbol(void* library, const std::string& symbol, const std::string& image) {
   void* address = dlsym(library, symbol.c_str());
   if (address == nullptr) {
@@ -117,15 +108,7 @@ void Image::invalidate_handles() {
   for (auto& [name, function] : functions_) function_handles().remove(function->handle);
 }
 
-const Function& resolve_function(gxuFunction_t handle) {
-  const Function* function = function_handles().find(handle);
-  if (function == nullptr) [[unlikely]] {
-    fail(gxuErrorInvalidHandle,
-         "%p is not a live kernel: its module was unloaded, or it does not come from gxuModuleGetFunction",
-         static_cast<void*>(handle));
-  }
-  return *function;
-}
+const Function& resolve_function(gxuFunction_t handle) { return function_handles().get(handle); }
 
 }  // namespace gxu::host
 
@@ -150,10 +133,9 @@ gxuError_t gxuModuleLoadData(gxuModule_t* module, const void* image, size_t size
 gxuError_t gxuModuleUnload(gxuModule_t module) {
   return api([&] {
     forbid_in_host_function("gxuModuleUnload");
-    resolve_module(module);
+    module_handles().get(module);
     drain_all_devices();
-    std::unique_ptr<Module> owned(module_handles().remove(module));
-    if (!owned) fail(gxuErrorInvalidHandle, "the module was unloaded by another thread");
+    const std::unique_ptr<Module> owned(module_handles().take(module));
     owned->image->invalidate_handles();
   });
 }
@@ -162,7 +144,7 @@ gxuError_t gxuModuleGetFunction(gxuFunction_t* function, gxuModule_t module, con
   return api([&] {
     require_argument(function, "function");
     require_argument(name, "name");
-    *function = resolve_module(module).image->find(name).handle;
+    *function = module_handles().get(module).image->find(name).handle;
   });
 }
 

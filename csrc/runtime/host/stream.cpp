@@ -4,6 +4,7 @@
 #include <system_error>
 #include <thread>
 
+#include "../common/arguments.h"
 #include "api.h"
 #include "device.h"
 #include "graph.h"
@@ -159,22 +160,12 @@ void Stream::executor_main() {
 }
 
 Stream& resolve_stream(gxuStream_t handle) {
-  if (handle == nullptr) return current_device().default_stream();
-  Stream* stream = stream_handles().find(handle);
-  if (stream == nullptr) {
-    fail(gxuErrorInvalidHandle, "%p is not a live stream: it was destroyed, or does not come from gxuStreamCreate",
-         static_cast<void*>(handle));
-  }
-  return *stream;
+  return handle == nullptr ? current_device().default_stream() : stream_handles().get(handle);
 }
 
 Stream& resolve_current_stream(gxuStream_t handle, const char* function) {
   Stream& stream = resolve_stream(handle);
-  const int device = current_device().index();
-  if (stream.device().index() != device) {
-    fail(gxuErrorInvalidHandle, "%s: the stream belongs to device %d but the current device is %d: call gxuSetDevice",
-         function, stream.device().index(), device);
-  }
+  require_current_device(stream.device().index(), current_device().index(), function);
   return stream;
 }
 
@@ -185,9 +176,7 @@ using namespace gxu::host;
 gxuError_t gxuStreamCreate(gxuStream_t* stream, unsigned int flags, int priority) {
   return api([&] {
     require_argument(stream, "stream");
-    if ((flags & ~static_cast<unsigned int>(gxuStreamNonBlocking)) != 0) {
-      fail(gxuErrorInvalidValue, "stream flags 0x%x: only gxuStreamNonBlocking (0x1) is known", flags);
-    }
+    require_stream_flags(flags);
     priority = std::clamp(priority, kGreatestPriority, kLeastPriority);
     Stream& created = current_device().acquire_stream(flags, priority);
     try {
@@ -206,9 +195,7 @@ gxuError_t gxuStreamDestroy(gxuStream_t stream) {
     Stream& found = resolve_stream(stream);
     found.forbid_during_capture("gxuStreamDestroy");
     found.wait_all();
-    if (stream_handles().remove(stream) == nullptr) {
-      fail(gxuErrorInvalidHandle, "the stream was destroyed by another thread");
-    }
+    stream_handles().take(stream);
     found.device().release_stream(found);
   });
 }
