@@ -3,6 +3,7 @@
 The stages, each kept in ``kernel.asm`` under its name:
 
     ttir    Triton IR after the target-independent passes
+    ttgir   the same; where the compilation of a .ttgir file starts, whose layouts nobody here needs
     loops   the loop form: which nests compute what (gxu/triton/lowering)
     llir    LLVM IR (gxu/triton/codegen)
     asm     the machine code as assembler text
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from triton import knobs
 from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget, Language
 
@@ -65,7 +67,8 @@ class GXUOptions:
 
     def __post_init__(self) -> None:
         if self.num_warps <= 0 or self.num_warps & (self.num_warps - 1):
-            raise ValueError(f"num_warps must be a power of two, not {self.num_warps}")
+            # The class and the words of Triton's own targets, which callers that try many settings look for.
+            raise AssertionError(f"num_warps must be a power of 2, not {self.num_warps}")
         if isinstance(self.extern_libs, dict):
             object.__setattr__(self, "extern_libs", tuple(self.extern_libs.items()))
 
@@ -105,6 +108,7 @@ class GXUBackend(BaseBackend):
     def parse_options(self, opts: dict[str, Any]) -> GXUOptions:
         known = {k: opts[k] for k in GXUOptions.__dataclass_fields__ if opts.get(k) is not None}
         known.setdefault("arch", str(self.target.arch))
+        known.setdefault("enable_fp_fusion", knobs.language.default_fp_fusion)
         # As on other targets, debug mode checks integer arithmetic; without it, that would not be an assertion.
         known.setdefault("sanitize_overflow", bool(known.get("debug")))
         known.setdefault("sanitize_memory", os.environ.get("GXU_SANITIZE") == "1")
@@ -133,10 +137,13 @@ class GXUBackend(BaseBackend):
                 "registers; write the kernel in triton.language"
             )
         stages["ttir"] = lambda module, metadata: self.make_ttir(module, metadata, options)
+        stages["ttgir"] = lambda module, metadata: module
         stages["loops"] = lambda module, metadata: self.make_loops(module, metadata, options)
         stages["llir"] = self.make_llir
         stages["asm"] = self.make_asm
         stages["cubin"] = self.make_image
+        if knobs.runtime.add_stages_inspection_hook is not None:
+            knobs.runtime.add_stages_inspection_hook(self, stages, options, language, None)
 
     @staticmethod
     def make_ttir(module: Any, metadata: dict[str, Any], options: GXUOptions) -> Any:
@@ -151,6 +158,7 @@ class GXUBackend(BaseBackend):
         passes.common.add_cse(manager)
         passes.ttir.add_triton_licm(manager)
         passes.common.add_symbol_dce(manager)
+        passes.ttir.add_loop_unroll(manager)  # loops that ask for it by loop_unroll_factor
         manager.run(module, "make_ttir")
         return module
 
@@ -162,6 +170,7 @@ class GXUBackend(BaseBackend):
         from .ir.reader import read_module
         from .lowering.dot_scaled import expand_scaled_dots
         from .lowering.hypercubes import flatten_hypercubes
+        from .lowering.layouts import drop_layouts
         from .lowering.maps import expand_maps
         from .lowering.refuse import refuse_gpu_only
         from .lowering.structure import structure
@@ -176,6 +185,7 @@ class GXUBackend(BaseBackend):
         try:
             structure(program, function)
             refuse_gpu_only(function, num_ctas=options.num_ctas, cooperative=options.launch_cooperative_grid)
+            drop_layouts(function)
             expand_maps(function)
             expand_scaled_dots(function)
             flatten_hypercubes(function)

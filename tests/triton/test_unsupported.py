@@ -50,6 +50,13 @@ def plain(x, n):  # plain
         tl.store(x + i, i + 1)
 
 
+@triton.jit
+def barrier(x):  # barrier
+    tl.atomic_add(x, 1)
+    while tl.load(x, volatile=True) < tl.num_programs(0):
+        pass
+
+
 def line_of(kernel: object, comment: str) -> int:
     """The number, in this file, of the kernel's line that carries ``comment``."""
     start = kernel.starting_line_number  # type: ignore[attr-defined]
@@ -90,7 +97,7 @@ def test_error_names_operation_kernel_and_line(kernel, operation, comment):
         (dependent_launch, "gdc", {}, "griddepcontrol.wait"),
         (specialised, "warps", {"n": 3}, "warp_specialize=True"),
         (plain, "plain", {"n": 3, "num_ctas": 2}, "num_ctas=2"),
-        (plain, "plain", {"n": 3, "launch_cooperative_grid": True}, "launch_cooperative_grid=True"),
+        (barrier, "barrier", {"launch_cooperative_grid": True}, "launch_cooperative_grid=True"),
     ],
 )
 def test_what_only_a_gpu_has(kernel, comment, options, asked):
@@ -104,7 +111,8 @@ def test_what_only_a_gpu_has(kernel, comment, options, asked):
 
 
 def test_hints_to_a_gpu_change_nothing():
-    (x,) = launch(plain, (1,), torch.zeros(8), 5, num_warps=8, num_stages=4, maxnreg=128, num_ctas=1)
+    options = {"num_warps": 8, "num_stages": 4, "maxnreg": 128, "num_ctas": 1, "launch_cooperative_grid": True}
+    (x,) = launch(plain, (1,), torch.zeros(8), 5, **options)
     assert x.tolist() == [1, 2, 3, 4, 5, 0, 0, 0]
 
 
@@ -141,7 +149,7 @@ def test_options_are_checked():
     from gxu.triton.compiler import GXUBackend
 
     backend = GXUBackend(GPUTarget("gxu", "1", 32))
-    with pytest.raises(ValueError, match="power of two, not 3"):
+    with pytest.raises(AssertionError, match="num_warps must be a power of 2, not 3"):
         backend.parse_options({"num_warps": 3})
     first, second = backend.parse_options({"num_warps": 1}), backend.parse_options({"num_warps": 2})
     assert first.hash() != second.hash()

@@ -1,9 +1,11 @@
-"""Device assertions: report to the runtime and leave the kernel before anything that relied on them runs."""
+"""Device assertions: report to the runtime and leave the kernel before anything that relied on them runs. Assumptions:
+what LLVM may rely on."""
 
 from __future__ import annotations
 
 from ..ir.module import Op
 from . import memory
+from .builder import Builder
 from .evaluate import Evaluator
 from .values import Val, constant
 
@@ -33,3 +35,10 @@ def device_assert(e: Evaluator, op: Op, condition: Val, mask: Val | None) -> Non
         b.line(f"call void {function_pointer}(ptr {text})", b.depth)
         b.line("ret void", b.depth)
         b.label(b.name("after"), b.depth)
+
+
+def assume(b: Builder, condition: Val) -> None:
+    """``tl.assume`` of a scalar condition, from here on."""
+    if condition.const is None:
+        b.declare("llvm.assume", "void", ["i1"])
+        b.line(f"call void @llvm.assume(i1 {condition.ref})", b.depth)

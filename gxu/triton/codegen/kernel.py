@@ -22,7 +22,7 @@ from ..lowering.segments import Segments, is_root
 from ..lowering.walk import Walker
 from . import atomics, integers, memory
 from .alone import Alone
-from .assertions import device_assert
+from .assertions import assume, device_assert
 from .builder import Builder
 from .control import CONTROL, CarriedBuffer, flows_into
 from .elementwise import ELEMENTWISE
@@ -34,8 +34,8 @@ from .streams import Streams
 from .target import AVX512_BYTES, Target
 from .values import Val, constant
 
-# Hints to a GPU's scheduler, and promises to its optimiser: nothing to do in a program that runs on one thread.
-_NOTHING = {"llvm.intr.assume", "ttg.barrier", "gpu.barrier", "tt.debug_barrier"}
+# Barriers: nothing to do in a program that runs on one thread.
+_NOTHING = {"ttg.barrier", "gpu.barrier", "tt.debug_barrier"}
 # GXU_HOST_KERNEL_ORDERED, GXU_HOST_KERNEL_ATOMICS, GXU_HOST_KERNEL_ALONE_SHIFT
 _ORDERED, _ATOMICS, _ALONE_SHIFT = 1, 2, 8
 # A root that waits to be planned: its kind, its operation, and for a buffer the value and the memory.
@@ -89,6 +89,7 @@ class KernelWriter:
             "tt.atomic_cas": self._atomic,
             "tt.unsplat": self._unsplat,
             "tt.assert": self._assert,
+            "llvm.intr.assume": lambda op: assume(self.b, self.e.scalars[op.operands[0]]),
         }
 
     # -- the entry ----------------------------------------------------------------------------------------------------

@@ -77,13 +77,14 @@ def byte_size(elem: str) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def parse_type(text: str) -> Type:
-    """Reads one MLIR type, for example ``tensor<8x512x!tt.ptr<f32>>``.
+    """Reads one MLIR type, for example ``tensor<8x512x!tt.ptr<f32>>``, without its layout.
 
     Raises ValueError for a type that no Triton kernel for this target can hold.
     """
     text = text.strip()
-    if text.startswith("tensor<"):
-        inner = text[len("tensor<") : -1].split(", #", 1)[0]
+    if text.startswith(("tensor<", "!ttg.memdesc<")):
+        # A layout after the comma says where a GPU keeps the elements. A memdesc is such a tile in shared memory.
+        inner = text[text.index("<") + 1 : -1].split(", #", 1)[0]
         shape: list[int] = []
         while inner[:1].isdigit():
             size, _, inner = inner.partition("x")

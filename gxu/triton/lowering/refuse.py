@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from ..analysis.effects import waits_for_others
 from ..errors import UnsupportedError
 from ..ir.module import Function, Op, walk
 
 
 def refuse_gpu_only(function: Function, *, num_ctas: int, cooperative: bool) -> None:
     """Raises UnsupportedError, naming the source line, for inline assembly, warp specialisation, and launches of
-    ``num_ctas`` cooperating blocks or with all programs running at once (``cooperative``)."""
+    ``num_ctas`` cooperating blocks or with all programs running at once (``cooperative``), where they wait for one
+    another."""
     if num_ctas > 1:
         raise UnsupportedError.at(
             f"num_ctas={num_ctas} (clusters of blocks)", function.location, "launch the kernel with num_ctas=1"
         )
-    if cooperative:
+    if cooperative and waits_for_others(function):
         raise UnsupportedError.at(
-            "launch_cooperative_grid=True (all programs at once)",
+            "launch_cooperative_grid=True (all programs at once) of programs that wait for one another",
             function.location,
             "end the kernel where its programs wait for each other, and launch another one",
         )
