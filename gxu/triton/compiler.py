@@ -25,6 +25,7 @@ from triton import knobs
 from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget, Language
 
+from .compat import patch_sass
 from .image import seal
 
 _RECURSION = 20_000  # expressions are followed recursively, two or three frames an operation
@@ -92,6 +93,10 @@ class GXUBackend(BaseBackend):
     """Compiles for ``GPUTarget("gxu", ...)``: on the host engine, code for this machine's CPU."""
 
     binary_ext = "cubin"
+
+    def __init__(self, target: GPUTarget) -> None:
+        super().__init__(target)
+        patch_sass()
 
     @staticmethod
     def supports_target(target: GPUTarget) -> bool:

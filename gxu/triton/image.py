@@ -14,6 +14,11 @@ def seal(image: bytes) -> bytes:
     return image + _MARK + zlib.crc32(image).to_bytes(4, "little")
 
 
+def is_sealed(image: bytes) -> bool:
+    """Whether these bytes are an image of gxu's, damaged or not."""
+    return image[-_SIZE:-4] == _MARK
+
+
 def check(image: bytes, name: str) -> None:
     """Raises RuntimeError unless the image of kernel ``name`` is as it was sealed."""
     content, mark, checksum = image[:-_SIZE], image[-_SIZE:-4], image[-4:]

@@ -167,3 +167,17 @@ def test_a_kernel_compiled_from_its_ir(compiled, tmp_path):
     assert [line.split()[-1] for line in kernel.asm["loops"].splitlines()] == [
         line.split()[-1] for line in compiled.asm["loops"].splitlines()
     ]
+
+
+def test_a_dump_of_all_stages(tmp_path, monkeypatch):
+    """TRITON_KERNEL_DUMP=1 writes every stage, and says of the one that only NVIDIA has where to look instead."""
+    monkeypatch.setenv("TRITON_KERNEL_DUMP", "1")
+    monkeypatch.setenv("TRITON_ALWAYS_COMPILE", "1")
+    monkeypatch.setenv("TRITON_DUMP_DIR", str(tmp_path))
+    signature = {"x": "*fp32", "out": "*fp32", "n": "i32", "B": "constexpr"}
+    compiled = triton.compile(triton.compiler.ASTSource(softmax, signature, {"B": 64}))
+    files = {path.suffix[1:]: path for path in tmp_path.rglob("*.*")}
+    assert {"ttir", "ttgir", "loops", "llir", "asm", "cubin", "sass"} <= set(files)
+    assert files["cubin"].read_bytes() == compiled.asm["cubin"]
+    assert "objdump -d" in files["sass"].read_text()
+    assert compiled.asm["sass"] == files["sass"].read_text()

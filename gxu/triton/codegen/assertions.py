@@ -27,7 +27,7 @@ def device_assert(e: Evaluator, op: Op, condition: Val, mask: Val | None) -> Non
         function = f"llvm.vector.reduce.or.v{failed.lanes}i1"
         b.declare(function, "i1", [f"<{failed.lanes} x i1>"])
         failed = b.emit("i1", f"call i1 @{function}(<{failed.lanes} x i1> {b.wide(failed)})", failed.depth)
-    message = f"{op.attrs.get('message', '')} ({op.location})"
+    message = f"device-side assert: {op.attrs.get('message', '')} ({op.location})"
     text = b.string(message)
     with b.branch(failed):
         slot = b.define(f"getelementptr i8, ptr %services, i64 {_ASSERT_FAIL_OFFSET}", b.depth)
