@@ -3,7 +3,7 @@
 The stages, each kept in ``kernel.asm`` under its name:
 
     ttir    Triton IR after the target-independent passes
-    ttgir   the same; where the compilation of a .ttgir file starts, whose layouts nobody here needs
+    ttgir   the same, and only there where a file was given: where the compilation of a .ttgir file starts
     loops   the loop form: which nests compute what (gxu/triton/lowering)
     llir    LLVM IR (gxu/triton/codegen)
     asm     the machine code as assembler text
@@ -96,6 +96,7 @@ class GXUBackend(BaseBackend):
 
     def __init__(self, target: GPUTarget) -> None:
         super().__init__(target)
+        self.from_file = False
         patch_sass()
 
     @staticmethod
@@ -133,7 +134,8 @@ class GXUBackend(BaseBackend):
         return {"triton.language.extra.libdevice": libdevice}
 
     def load_dialects(self, context: Any) -> None:
-        """Triton's own dialects are all that is needed."""
+        """Triton's own dialects are all that is needed. Those of a file are loaded before the stages are asked for."""
+        self.from_file = True
 
     def add_stages(self, stages: dict[str, Any], options: GXUOptions, language: Language) -> None:
         if language != Language.TRITON:
@@ -142,7 +144,8 @@ class GXUBackend(BaseBackend):
                 "registers; write the kernel in triton.language"
             )
         stages["ttir"] = lambda module, metadata: self.make_ttir(module, metadata, options)
-        stages["ttgir"] = lambda module, metadata: module
+        if self.from_file or (options.ir_override or "").endswith(".ttgir"):
+            stages["ttgir"] = lambda module, metadata: module
         stages["loops"] = lambda module, metadata: self.make_loops(module, metadata, options)
         stages["llir"] = self.make_llir
         stages["asm"] = self.make_asm

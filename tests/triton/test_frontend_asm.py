@@ -177,7 +177,7 @@ def test_a_dump_of_all_stages(tmp_path, monkeypatch):
     signature = {"x": "*fp32", "out": "*fp32", "n": "i32", "B": "constexpr"}
     compiled = triton.compile(triton.compiler.ASTSource(softmax, signature, {"B": 64}))
     files = {path.suffix[1:]: path for path in tmp_path.rglob("*.*")}
-    assert {"ttir", "ttgir", "loops", "llir", "asm", "cubin", "sass"} <= set(files)
+    assert {"ttir", "loops", "llir", "asm", "cubin", "sass"} <= set(files)
     assert files["cubin"].read_bytes() == compiled.asm["cubin"]
     assert "objdump -d" in files["sass"].read_text()
     assert compiled.asm["sass"] == files["sass"].read_text()

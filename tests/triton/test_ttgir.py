@@ -112,7 +112,7 @@ def test_ttgir_in_place_of_what_the_frontend_wrote(tmp_path):
     """``ir_override`` takes a .ttgir file, as it does a .ttir one."""
     compiled = scaled.warmup(torch.float32, torch.float32, B=32, grid=(1,))
     file = tmp_path / "other.ttgir"
-    file.write_text(compiled.asm["ttgir"].replace("2.0", "5.0"))
+    file.write_text(compiled.asm["ttir"].replace("2.0", "5.0"))
     x, y = torch.randn(32, device="gxu"), torch.zeros(32, device="gxu")
     scaled[(1,)](x, y, B=32, ir_override=str(file))
     assert torch.equal(y.cpu(), x.cpu() * 5)
