@@ -181,3 +181,31 @@ def test_a_dump_of_all_stages(tmp_path, monkeypatch):
     assert files["cubin"].read_bytes() == compiled.asm["cubin"]
     assert "objdump -d" in files["sass"].read_text()
     assert compiled.asm["sass"] == files["sass"].read_text()
+
+
+@triton.jit
+def assumed(out, n, B: tl.constexpr):
+    tl.assume(n > 3)
+    for i in tl.range(0, B, loop_unroll_factor=4):
+        tl.atomic_add(out + i, n)
+
+
+def test_what_the_kernel_asks_of_the_compiler(monkeypatch):
+    """An assumption reaches LLVM, a loop is unrolled as often as it says, and knobs and hooks of Triton's count."""
+    seen = []
+
+    def hook(backend=None, stages=None, options=None, language=None, capability=None):
+        if stages is not None:
+            seen.append(list(stages))
+        return "key", "hash"
+
+    monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "0")
+    monkeypatch.setattr(triton.knobs.runtime, "add_stages_inspection_hook", hook)
+    out = torch.zeros(8, dtype=torch.int32, device="gxu")
+    kernel = assumed[(1,)](out, 5, B=8)
+    assert out.tolist() == [5] * 8
+    assert "call void @llvm.assume" in kernel.asm["llir"]
+    assert kernel.asm["ttir"].count("tt.atomic_rmw") == 4
+    assert kernel.metadata.enable_fp_fusion is False
+    assert assumed[(1,)](out, 6, B=8, enable_fp_fusion=True).metadata.enable_fp_fusion is True
+    assert seen[0][:2] == ["ttir", "loops"]
