@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._higher_order_ops import associative_scan
 from torch._higher_order_ops.scan import scan
 from torch._higher_order_ops.while_loop import while_loop
+from torch._inductor.utils import run_and_get_code
 from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils import _pytree as pytree
 
@@ -238,3 +239,23 @@ def test_export_and_back() -> None:
     assert_same(loaded.module()(x.to("gxu")), expected)
     assert_same(torch.compile(loaded.module())(x.to("gxu")), expected)
     assert_same(loaded.run_decompositions().module()(x.to("gxu")), expected)
+
+
+def test_streams_of_the_device_module() -> None:
+    """Streams and events that compiled code makes are parts of its graph, as torch.cuda's are."""
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        y = x + 1
+        side, started = torch.gxu.Stream(), torch.gxu.Event()
+        started.record()
+        with torch.gxu.stream(side):
+            started.wait()
+            z = (y @ y).sin()
+        torch.gxu.current_stream().wait_stream(side)
+        return z + y
+
+    x = torch.randn(9, 9)
+    result, (code,) = run_and_get_code(torch.compile(fn, fullgraph=True), x.to("gxu"))
+    y = x + 1
+    assert_same(result, (y @ y).sin() + y)
+    assert "with stream1:" in code

@@ -35,6 +35,12 @@ def _register_trace_rules() -> None:
     register()
 
 
+def _register_streams() -> None:
+    from gxu.inductor.trace_rules import register_streams
+
+    register_streams()
+
+
 def _register_benchmarker() -> None:
     from gxu.inductor.benchmarking import register
 
@@ -83,6 +89,7 @@ def _register_inductor() -> None:
 _TRIGGERS: dict[str, Callable[[], None]] = {
     "torch._dynamo.device_interface": _register_device_interface,
     "torch._dynamo.trace_rules": _register_trace_rules,
+    "torch._dynamo.convert_frame": _register_streams,
     "torch._inductor.runtime.benchmarking": _register_benchmarker,
     "torch._inductor.autotune_process": _register_autotuning,
     "torch._inductor.fx_passes.freezing_patterns": _keep_freezing_patterns,

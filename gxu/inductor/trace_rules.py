@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch._dynamo import trace_rules
 
 import gxu
@@ -31,3 +32,17 @@ def register() -> None:
     trace_rules.BUILTIN_INLINE_WHEN_CALLED.add(package)
     for name in CONSTANT_FUNCTIONS:
         getattr(device_module(), name)._dynamo_marked_constant = True
+
+
+def register_streams() -> None:
+    """Streams and events that compiled code makes become parts of its graph, as those of torch.cuda do; Dynamo knows
+    classes and functions of its own devices, in tables that it makes when it needs them."""
+    from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
+    from torch._dynamo.variables.user_defined import UserDefinedClassVariable
+
+    module = device_module()
+    UserDefinedClassVariable._in_graph_classes().update({module.Stream, module.Event})
+    rules = trace_rules.get_torch_obj_rule_map()
+    rules.update({module.stream: TorchInGraphFunctionVariable, module.current_stream: TorchInGraphFunctionVariable})
+    handlers = TorchInGraphFunctionVariable._get_handlers()
+    handlers[module.current_stream] = handlers[torch.accelerator.current_stream]
