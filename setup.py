@@ -47,6 +47,10 @@ GENERATED = f"build/generated-torch-{torch.__version__}"
 C_SHIM_HEADER = "torch/csrc/inductor/aoti_torch/generated/c_shim_gxu.h"
 PACKAGED_FILES[f"{GENERATED}/{C_SHIM_HEADER}"] = f"gxu/include/{C_SHIM_HEADER}"
 
+# The torch that the extension is compiled against: gxu/_version.py refuses another one.
+BUILT_WITH_TORCH = f"{GENERATED}/built_with_torch"
+PACKAGED_FILES[BUILT_WITH_TORCH] = "gxu/share/built_with_torch"
+
 # Linked last, so that it runs when everything else in the library has registered itself.
 STARTUP = "csrc/torch/startup.cpp"
 
@@ -246,6 +250,7 @@ def torch_sources() -> list[str]:
     if not generated.exists() or generated.stat().st_mtime < generator.stat().st_mtime:
         run([sys.executable, str(generator), GENERATED])
         generated.touch()
+    Path(BUILT_WITH_TORCH).write_text(torch.__version__)
     sources = {*files("csrc/torch/**/*.cpp"), *files("csrc/aoti/*.cpp"), str(generated)} - {*PYTHON_SOURCES, STARTUP}
     return [*sorted(sources), STARTUP]
 

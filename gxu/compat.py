@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import unittest
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from gxu import dlpack
+from gxu import _C, dlpack
 from gxu._name import DEVICE_TYPE
 
 _DATA_PARALLEL_ERROR = (
     "torch.nn.DataParallel does not support gxu devices: use torch.nn.parallel.DistributedDataParallel, with one "
     "process for each device"
 )
+
+#: The class of graphs for all accelerators: torch 2.11 has none, and so no torch.accelerator.Graph.
+AcceleratorGraph: Any = torch._C._acceleratorGraph if hasattr(torch._C, "_acceleratorGraph") else _C.Graph
 
 
 def patch_dlpack() -> None:
@@ -110,7 +114,10 @@ def _is_on_gxu(module: torch.nn.Module) -> Iterator[bool]:
 def patch_linear_cross_entropy() -> None:
     """What `linear_cross_entropy` accumulates in, and how it cuts its batch, comes from a table of device types: the
     CPU and CUDA. Others get fp16 and bf16 sums, and there is no hook to add one. gxu takes the CPU's rows."""
-    module: Any = importlib.import_module("torch.nn.modules.linear_cross_entropy_options")
+    name = "torch.nn.modules.linear_cross_entropy_options"
+    if importlib.util.find_spec(name) is None:
+        return  # torch 2.11 has no linear_cross_entropy
+    module: Any = importlib.import_module(name)
     options: Any = module.LinearCrossEntropyOptions
     original: Any = options._resolve_auto_acc_dtype
     if getattr(original, "_gxu", False):
@@ -131,7 +138,9 @@ def patch_linear_cross_entropy() -> None:
 def patch_memory_snapshot() -> None:
     """`torch.accelerator.memory._snapshot` takes every accelerator that is not XPU for CUDA."""
     module: Any = importlib.import_module("torch.accelerator.memory")
-    original: Any = module._snapshot
+    original: Any = getattr(module, "_snapshot", None)
+    if original is None:
+        return  # torch 2.11's takes none
     if getattr(original, "_gxu", False):
         return
 

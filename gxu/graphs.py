@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from gxu import _C, streams
+from gxu import _C, compat, cuda_pools, streams
 from gxu._name import DEVICE_TYPE
 from gxu.memory import empty_cache
 
@@ -24,7 +24,7 @@ PoolHandle = tuple[int, int]
 CaptureMode = Literal["default", "global", "thread_local", "relaxed"]
 
 
-class Graph(torch._C._acceleratorGraph):
+class Graph(compat.AcceleratorGraph):
     """A captured graph, with the methods of torch.cuda.CUDAGraph.
 
     Random operators draw from their generators as they would eagerly: each replay goes on in the sequence. Any
@@ -39,6 +39,7 @@ class Graph(torch._C._acceleratorGraph):
 
     def __init__(self, keep_graph: bool = False) -> None:
         super().__init__(keep_graph)
+        self._cuda_pool: cuda_pools.CudaPool | None = None
 
     def capture_begin(self, pool: PoolHandle | None = None, capture_error_mode: CaptureMode = "global") -> None:
         """Begins a capture on the current stream, which must not be the default stream.
@@ -48,6 +49,22 @@ class Graph(torch._C._acceleratorGraph):
             capture_error_mode: accepted as torch.cuda's; a capture never disturbs other threads.
         """
         super().capture_begin(pool=pool, capture_error_mode=capture_error_mode)
+        self._cuda_pool = cuda_pools.open_pool(self.pool())
+
+    def capture_end(self) -> None:
+        """Ends the capture; what runs from here on is no part of the graph."""
+        if self._cuda_pool is not None:
+            self._cuda_pool.close()
+        super().capture_end()
+
+    def reset(self) -> None:
+        """Gives up what was captured, and its memory; the graph can capture again."""
+        if self._cuda_pool is not None:
+            self._cuda_pool.close()
+        super().reset()
+        if self._cuda_pool is not None:
+            self._cuda_pool.release()
+            self._cuda_pool = None
 
     def register_generator_state(self, generator: torch.Generator) -> None:
         """Does nothing: a capture finds the generators that it uses by itself."""

@@ -9,6 +9,7 @@ import runtime_shims
 import torch
 from process_helpers import RunPython
 
+from gxu import _version
 from gxu._version import check_torch_version
 
 USE_DEVICE = "import torch; torch.ones(2, device='gxu')"
@@ -182,17 +183,28 @@ assert torch.ones(2, device="gxu").tolist() == [1, 1]
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("found", ["2.12.1", "2.14.0+cpu", "3.0", "1.13", "unknown"])
+@pytest.mark.parametrize("found", ["2.10.1", "2.14.0+cpu", "3.0", "1.13", "unknown"])
 def test_unsupported_torch(found: str) -> None:
     with pytest.raises(
-        ImportError, match=rf"torch-gxu .* needs torch >=2.13,<2.14, but found torch {found}".replace("+", r"\+")
+        ImportError, match=rf"torch-gxu .* needs torch >=2.11,<2.14, but found torch {found}".replace("+", r"\+")
     ):
         check_torch_version(found)
 
 
-@pytest.mark.parametrize("found", ["2.13.0", "2.13.1+cu128", "2.13.0a0+git1"])
-def test_supported_torch(found: str) -> None:
-    check_torch_version(found)
+@pytest.mark.parametrize("suffix", [".0", ".1+cu128", ".0a0+git1"])
+def test_supported_torch(suffix: str) -> None:
+    check_torch_version(".".join(torch.__version__.split(".")[:2]) + suffix)
+
+
+def test_torch_that_gxu_was_not_built_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    built_with = tmp_path / "built_with_torch"
+    built_with.write_text("2.11.0+cpu")
+    monkeypatch.setattr(_version, "_BUILT_WITH", built_with)
+    check_torch_version("2.11.1")
+    with pytest.raises(
+        ImportError, match=r"was built with torch 2\.11\.0\+cpu, but found torch 2\.13\.0; build it again"
+    ):
+        check_torch_version("2.13.0")
 
 
 def test_import_checks_torch(run_python: RunPython) -> None:

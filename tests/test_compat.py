@@ -26,6 +26,7 @@ from torch._subclasses import fake_impls
 from torch.nn.attention import flex_attention
 
 import gxu.compat
+from gxu import _C as gxu_c
 from gxu.inductor import compat
 
 
@@ -35,6 +36,7 @@ def source_digest(function: Any) -> str:
     return hashlib.sha256("\n".join(line for line in lines if line).encode()).hexdigest()[:16]
 
 
+@pytest.mark.skipif(torch.__version__ < "2.13", reason="the digests are torch 2.13's")
 @pytest.mark.parametrize(
     ("function", "digest"),
     [
@@ -56,7 +58,7 @@ def source_digest(function: Any) -> str:
         (mm_grouped._tuned_grouped_mm_common, "89cce34fc3b67f70"),
         (cpp_builder.get_cpp_torch_device_options, "c1ff04b7a04d5892"),
         (cpp_wrapper_gpu.CppWrapperGpu.__init__, "fb761404d35e779f"),
-        (cpp_wrapper_gpu.DeferredTritonCallWrapper._generate_lazy_scratch, "1d8a34a431e110d2"),
+        (getattr(cpp_wrapper_gpu.DeferredTritonCallWrapper, "_generate_lazy_scratch", None), "1d8a34a431e110d2"),
         (cudagraph_utils.check_multiple_devices_or_any_cpu_nodes, "51c1c97bfedc685a"),
         (output_code.cudagraph_post_compile, "5affcebc3ce8afcb"),
         (output_code.cudagraph_partition_post_compile, "b41515c9b5a41d65"),
@@ -304,3 +306,30 @@ def test_what_may_be_captured(partition: bool, monkeypatch: pytest.MonkeyPatch) 
     for devices in ((gxu, torch.device("gxu", 1)), (torch.device("xpu", 0),), (gxu, torch.device("cuda", 0))):
         assert "multiple devices" in str(check(dict.fromkeys(devices, node)))
     assert check({torch.device("cuda", 0): node}) is None
+
+
+def test_graph_class_for_a_torch_without_one() -> None:
+    """gxu._C.Graph, which torch.gxu.Graph is made of under torch 2.11."""
+    graph = gxu_c.Graph(keep_graph=True)
+    with pytest.raises(ValueError, match=r'capture_error_mode is "default".*, not "odd"'):
+        graph.capture_begin(capture_error_mode="odd")
+    with pytest.raises(RuntimeError, match="There is no captured graph to replay"):
+        graph.replay()
+    x = torch.arange(7.0, device="gxu")
+    stream = torch.gxu.Stream()
+    torch.gxu.synchronize()
+    with torch.gxu.stream(stream):
+        graph.capture_begin(pool=torch.gxu.graph_pool_handle(), capture_error_mode="thread_local")
+        assert torch.gxu.is_current_stream_capturing()
+        y = x * 2
+        graph.capture_end()
+        assert not torch.gxu.is_current_stream_capturing()
+        graph.instantiate()
+        for value in (1.0, 5.0):
+            x.fill_(value)
+            graph.replay()
+            assert y.tolist() == [2 * value] * 7
+    assert isinstance(graph.pool(), tuple)
+    graph.reset()
+    with pytest.raises(RuntimeError, match="There is no captured graph"):
+        graph.replay()

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "allocator/history.h"
+#include "allocator/statistics.h"
 #include "device.h"
 
 namespace gxu {
@@ -42,7 +43,10 @@ class CachingAllocator final : public c10::DeviceAllocator {
   // (0, 0). Waits for streams that use freed blocks.
   void emptyCache(c10::MempoolId_t pool) override;
   void recordStream(const at::DataPtr& pointer, c10::Stream stream) override;
-  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex device) override;
+  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex device) override {
+    return statistics(device);
+  }
+  DeviceStats statistics(c10::DeviceIndex device);
   void resetAccumulatedStats(c10::DeviceIndex device) override;
   void resetPeakStats(c10::DeviceIndex device) override;
   // {free, total} bytes of the device as the runtime reports them.

@@ -225,7 +225,7 @@ py::object allocation_traceback(uint64_t pointer) {
 py::dict reserved_bytes_by_private_pools(int64_t device) {
   constexpr const char* kPools[] = {"all", "small_pool", "large_pool"};
   py::dict result;
-  const auto stats = CachingAllocator::instance().getDeviceStats(static_cast<c10::DeviceIndex>(device));
+  const auto stats = CachingAllocator::instance().statistics(static_cast<c10::DeviceIndex>(device));
   for (const auto& [id, pools] : stats.reserved_bytes_by_private_pools) {
     py::dict by_kind;
     for (size_t kind = 0; kind < pools.size(); ++kind) {

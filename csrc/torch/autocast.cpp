@@ -2,6 +2,8 @@
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
+#include "torch_compat.h"
+
 namespace gxu {
 namespace {
 
@@ -10,6 +12,9 @@ using at::IntArrayRef;
 using at::Scalar;
 using at::ScalarType;
 using at::Tensor;
+#if !GXU_TORCH_HAS_GRAPHS
+using at::DimnameList;
+#endif
 
 // As on CUDA: its result is not safe in half precision, and its input is most often one.
 Tensor binary_cross_entropy_banned(const Tensor& /*self*/, const Tensor& /*target*/,

@@ -1,7 +1,6 @@
 // Graphs: what torch.accelerator.Graph and torch.gxu.Graph call.
 #include "graph.h"
 
-#include <ATen/core/GraphImplInterface.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -15,9 +14,9 @@
 namespace gxu {
 namespace {
 
-class GraphImpl final : public at::GraphImplInterface {
+class GraphImpl final : public GraphImplInterface {
  public:
-  explicit GraphImpl(const at::GraphImplArgs& args = {}) : keep_graph_(args.keep_graph) {}
+  explicit GraphImpl(const GraphImplArgs& args = {}) : keep_graph_(args.keep_graph) {}
   GraphImpl(const GraphImpl&) = delete;
 
   ~GraphImpl() override {
@@ -30,7 +29,7 @@ class GraphImpl final : public at::GraphImplInterface {
 
   // One kind of capture: calls of other threads that do not use the capturing stream are never disturbed, so all modes
   // mean the same.
-  void capture_begin(c10::MempoolId_t pool, at::GraphCaptureMode /*mode*/) override {
+  void capture_begin(c10::MempoolId_t pool, GraphCaptureMode /*mode*/) override {
     ensure_initialized();
     TORCH_CHECK(!work_, "This graph holds a capture already: call reset() before capturing again.");
     const c10::Stream stream = current_stream(-1);
@@ -180,10 +179,26 @@ class GraphImpl final : public at::GraphImplInterface {
 
 }  // namespace
 
+std::unique_ptr<GraphImplInterface> make_graph(bool keep_graph) {
+  return std::make_unique<GraphImpl>(GraphImplArgs{keep_graph});
+}
+
+bool is_stream_capturing(c10::Stream stream) {
+  if (!is_initialized()) {
+    return false;
+  }
+  const DeviceScope scope(stream.device_index());
+  gxuStreamCaptureStatus status = gxuStreamCaptureStatusNone;
+  GXU_CALL(gxuStreamIsCapturing, native_stream(stream.id()), &status);
+  return status != gxuStreamCaptureStatusNone;
+}
+
 void register_graphs() {
+#if GXU_TORCH_HAS_GRAPHS
   // The registry goes by the backend's name in capitals.
   at::GraphImplRegistry()->Register(c10::DeviceTypeName(kGxu, /*lower_case=*/false),
                                     at::RegistererGraphImplRegistry::DefaultCreator<GraphImpl>);
+#endif
 }
 
 }  // namespace gxu

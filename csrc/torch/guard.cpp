@@ -5,8 +5,10 @@
 #include "allocator.h"
 #include "device.h"
 #include "device_name.h"
+#include "graph.h"
 #include "graph_capture.h"
 #include "stream.h"
+#include "torch_compat.h"
 
 namespace gxu {
 namespace {
@@ -51,14 +53,8 @@ struct GuardImpl final : c10::impl::DeviceGuardImplInterface {
   void synchronizeStream(const c10::Stream& stream) const override {
     synchronize_stream(stream.device_index(), stream.id());
   }
-  bool isStreamCapturing(const c10::Stream& stream) const override {
-    if (!is_initialized()) {
-      return false;
-    }
-    const DeviceScope scope(stream.device_index());
-    gxuStreamCaptureStatus status = gxuStreamCaptureStatusNone;
-    GXU_CALL(gxuStreamIsCapturing, native_stream(stream.id()), &status);
-    return status != gxuStreamCaptureStatusNone;
+  bool isStreamCapturing(const c10::Stream& stream) const GXU_OVERRIDE_SINCE_2_13 {
+    return is_stream_capturing(stream);
   }
   void synchronizeDevice(const c10::DeviceIndex device) const override { synchronize_device(device); }
   void recordDataPtrOnStream(const c10::DataPtr& pointer, const c10::Stream& stream) const override {

@@ -1,5 +1,4 @@
 // gxu._C: what Python sees of the extension.
-#include <c10/core/impl/VirtualGuardImpl.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/Dtype.h>
@@ -12,6 +11,7 @@
 #include "alias.h"
 #include "allocator.h"
 #include "allocator_module.h"
+#include "cuda_delegate.h"
 #include "delegate.h"
 #include "device.h"
 #include "device_guard_module.h"
@@ -20,6 +20,8 @@
 #include "function_module.h"
 #include "generator.h"
 #include "gil.h"
+#include "graph.h"
+#include "graph_module.h"
 #include "graph_outputs_module.h"
 #include "kernel_launcher_module.h"
 #include "launcher.h"
@@ -245,8 +247,7 @@ void define_stream_functions(py::module_& m) {
   m.def("event_elapsed_time", wrap(&event_elapsed_time), py::arg("start"), py::arg("end"),
         "Milliseconds between two recorded events, given by their handles.");
   m.def("is_stream_capturing", wrap([](int64_t stream_id, int64_t device) {
-          return c10::impl::VirtualGuardImpl(kGxu).isStreamCapturing(
-              external_stream(native_stream(stream_id), resolve_device_index(device)));
+          return is_stream_capturing(external_stream(native_stream(stream_id), resolve_device_index(device)));
         }),
         py::arg("stream_id"), py::arg("device"));
   m.def("new_graph_pool", wrap([] { return CachingAllocator::new_pool_id(false); }),
@@ -292,6 +293,11 @@ void define_memory_functions(py::module_& m) {
           return open_storage(handle, nbytes, device);
         }),
         py::arg("handle"), py::arg("nbytes"), py::arg("device"));
+  m.def("delegates_to_cuda",
+        wrap([](int64_t device) { return delegates_to_cuda(static_cast<c10::DeviceIndex>(device)); }),
+        py::arg("device"), "Whether operators of the device run on PyTorch's cuda kernels.");
+  m.def("count_open_cuda_pools", wrap([](int change) { count_open_cuda_pools(change); }), py::arg("change"),
+        "Tells that a capture has, or gives up, a pool of PyTorch's CUDA allocator (gxu/cuda_pools.py).");
   m.def("host_alias", wrap(&host_alias), py::arg("tensor"),
         "A CPU tensor over the memory of a gxu tensor, after the work of its current stream; None where the CPU does "
         "not reach that memory.");
@@ -320,6 +326,7 @@ PYBIND11_MODULE(_C, m) {
   gxu::define_shared_event(m);
   gxu::define_memory_functions(m);
   gxu::define_allocator_functions(m);
+  gxu::define_graph(m);
   gxu::define_graph_outputs(m);
   gxu::define_function_attributes(m);
   gxu::define_kernel_launcher(m);

@@ -6,9 +6,6 @@
 #include <libkineto.h>
 #include <output_base.h>
 
-#define USE_KINETO  // as torch itself was built; the header is empty without it
-#include <torch/csrc/profiler/standalone/privateuse1_profiler.h>
-
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -19,6 +16,12 @@
 
 #include "device_name.h"
 #include "profiler_records.h"
+#include "torch_compat.h"
+
+#if GXU_TORCH_HAS_PROFILER_REGISTRY
+#define USE_KINETO  // as torch itself was built; the header is empty without it
+#include <torch/csrc/profiler/standalone/privateuse1_profiler.h>
+#endif
 
 namespace gxu {
 namespace {
@@ -275,7 +278,12 @@ class Profiler final : public libkineto::IActivityProfiler {
   const std::string name_ = device_name();
 };
 
+#if GXU_TORCH_HAS_PROFILER_REGISTRY
 REGISTER_PRIVATEUSE1_PROFILER(Profiler);
+#else
+[[maybe_unused]] const bool is_registered =
+    (libkineto::api().registerProfilerFactory([] { return std::make_unique<Profiler>(); }), true);
+#endif
 
 }  // namespace
 }  // namespace gxu

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from torch._inductor.runtime.benchmarking import register_benchmarker
+from torch._inductor.runtime import benchmarking
 
+from gxu.inductor import compat
 from gxu.inductor.device import DEVICE_TYPE, device_module
 
 #: Samples that a result is made of at least, and at most.
@@ -56,4 +57,7 @@ def _inductor_benchmark(_: Any, fn: Callable[[], Any], *, warmup: float, rep: fl
 
 def register() -> None:
     """Makes `benchmark` Inductor's benchmarker for gxu. Idempotent."""
-    register_benchmarker(DEVICE_TYPE, _inductor_benchmark, override=True)
+    if hasattr(benchmarking, "register_benchmarker"):
+        benchmarking.register_benchmarker(DEVICE_TYPE, _inductor_benchmark, override=True)
+    else:
+        compat.patch_benchmarker(_inductor_benchmark)

@@ -455,6 +455,48 @@ def patch_cpp_wrapper_header() -> None:
     codecache._get_cpp_wrapper_header = header
 
 
+def patch_benchmarker(benchmark: Callable[..., float]) -> None:
+    """torch 2.11 has no registry of benchmarkers: its `Benchmarker.benchmark` times all but the CPU with CUDA's.
+
+    `benchmark` is what torch 2.13's `register_benchmarker` takes.
+    """
+    from torch._inductor import config
+    from torch._inductor.runtime.benchmarking import Benchmarker
+
+    original: Any = Benchmarker.benchmark
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def benchmark_on_gxu(
+        self: Any, fn: Any, fn_args: Any = None, fn_kwargs: Any = None, device: Any = None, **kwargs: Any
+    ) -> float:
+        args, named = fn_args or (), fn_kwargs or {}
+        if device is None and (fn_args is not None or fn_kwargs is not None):
+            device = self.infer_device(*args, **named)
+        if device is None or torch.device(device).type != DEVICE_TYPE:
+            return original(self, fn, fn_args, fn_kwargs, device, **kwargs)
+        warmup = kwargs.pop("warmup", config.inductor_default_autotune_warmup)
+        rep = kwargs.pop("rep", config.inductor_default_autotune_rep)
+        return benchmark(self, lambda: fn(*args, **named), warmup=warmup, rep=rep, **kwargs)
+
+    benchmark_on_gxu._gxu = True  # type: ignore[attr-defined]
+    Benchmarker.benchmark = benchmark_on_gxu  # type: ignore[method-assign]
+
+
+def inlined_when_called() -> set[str]:
+    """Folders whose functions Dynamo inlines where compiled code calls them, though it compiles no frame of theirs.
+
+    torch 2.11 keeps them in a set that it makes once.
+    """
+    from torch._dynamo import trace_rules
+
+    if hasattr(trace_rules, "BUILTIN_INLINE_WHEN_CALLED"):
+        return trace_rules.BUILTIN_INLINE_WHEN_CALLED
+    folders: set[str] = trace_rules.get_mod_inlinelist()
+    return folders
+
+
 def apply() -> None:
     """Applies every patch; a second call does nothing."""
     extend_gpu_types()

@@ -84,6 +84,11 @@ class GXUCppWrapper(CppWrapperGpu):
     def get_device_include_path_aot(device: str) -> str:
         return CppWrapperGpu.get_device_include_path_aot(_name_in_c(device))
 
+    @staticmethod
+    def get_device_include_path(device: str) -> str:
+        """What torch 2.11 has for both of the above."""
+        return CppWrapperGpu.get_device_include_path(_name_in_c(device))  # type: ignore[attr-defined]
+
     def add_device_include(self, device: str) -> None:
         # gxu's header decides how PyTorch's, which the other devices' headers include, are compiled: it comes first.
         if DEVICE_TYPE not in self.included_devices:

@@ -8,6 +8,7 @@ import torch
 from torch._dynamo import trace_rules
 
 import gxu
+from gxu.inductor import compat
 from gxu.inductor.device import device_module
 
 #: Functions of `torch.gxu` whose answer never changes, folded into the graph as torch.cuda's are.
@@ -26,10 +27,11 @@ def register() -> None:
     Idempotent.
     """
     package = str(Path(gxu.__file__).parent) + "/"
-    if package in trace_rules.BUILTIN_INLINE_WHEN_CALLED:
+    inlined = compat.inlined_when_called()
+    if package in inlined:
         return
     trace_rules.add(gxu.__name__)
-    trace_rules.BUILTIN_INLINE_WHEN_CALLED.add(package)
+    inlined.add(package)
     for name in CONSTANT_FUNCTIONS:
         getattr(device_module(), name)._dynamo_marked_constant = True
 

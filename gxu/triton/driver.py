@@ -76,8 +76,13 @@ def flatten(types: Sequence[Any], args: Sequence[Any]) -> list[Any]:
             flat.append(arg)
         else:
             shape, strides = tuple(arg.shape), tuple(arg.strides)
-            flat += (arg.base, *shape, *strides, arg.padding == "nan", arg.round_f32_to_tf32, *shape, *strides)
+            flat += (arg.base, *shape, *strides, arg.padding == "nan", _rounds_to_tf32(arg), *shape, *strides)
     return flat
+
+
+def _rounds_to_tf32(descriptor: Any) -> bool:
+    """Since Triton 3.7: Triton 3.6's descriptors never do."""
+    return getattr(descriptor, "round_f32_to_tf32", False)
 
 
 def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:

@@ -3,11 +3,12 @@
 
 #include <c10/core/CachingDeviceAllocator.h>
 
+#include "../torch_compat.h"
+
 namespace gxu {
 
 using c10::CachingAllocator::StatArray;
 using c10::CachingAllocator::StatType;
-using c10::CachingDeviceAllocator::DeviceStats;
 
 // Counts for one pool ("small_pool" or "large_pool") and for both together ("all").
 inline void increase(StatArray& stats, StatType pool, size_t amount) {
