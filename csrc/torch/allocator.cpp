@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "allocator/device_cache.h"
+#include "cuda_delegate.h"
 #include "device_name.h"
 #include "memory_check.h"
 #include "stream.h"
@@ -175,6 +176,9 @@ void CachingAllocator::emptyCache(c10::MempoolId_t pool) {
 void CachingAllocator::recordStream(const at::DataPtr& pointer, c10::Stream stream) {
   TORCH_CHECK(stream.device_type() == kGxu, "record_stream expects a stream of ", device_name(), ", but got one of ",
               stream.device());
+  if (record_cuda_stream(pointer, stream)) {
+    return;
+  }
   Cache& all = cache();
   std::lock_guard<Mutex> lock(all.mutex);
   Block* block = all.find(pointer.get());
@@ -187,7 +191,7 @@ void CachingAllocator::recordStream(const at::DataPtr& pointer, c10::Stream stre
   }
 }
 
-DeviceStats CachingAllocator::getDeviceStats(c10::DeviceIndex device) {
+DeviceStats CachingAllocator::statistics(c10::DeviceIndex device) {
   return cache().with_device(device, [](DeviceCache& cache) { return cache.stats(); });
 }
 

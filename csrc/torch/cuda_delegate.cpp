@@ -3,18 +3,23 @@
 #include "cuda_delegate.h"
 
 #include <ATen/Context.h>
+#include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
 
+#include <array>
+#include <atomic>
 #include <cstring>
 
 #include "../runtime/gxu_native.h"
 #include "alias.h"
 #include "allocator.h"
 #include "device.h"
+#include "generator.h"
 #include "graph_capture.h"
 #include "stream.h"
 
@@ -22,6 +27,9 @@ namespace gxu {
 namespace {
 
 constexpr c10::DeviceType kCuda = c10::DeviceType::CUDA;
+
+// Captures whose CUDA memory has a pool of its own.
+std::atomic<int> num_open_pools{0};
 
 // nullptr where the library does not tell.
 decltype(&::gxuStreamGetNative) find_get_native() {
@@ -40,17 +48,26 @@ bool is_usable(c10::DeviceIndex device) {
          get_native() != nullptr;
 }
 
+// PyTorch's name for the driver's stream behind a stream of the device: a stream from elsewhere is its own id.
+c10::Stream cuda_stream(c10::DeviceIndex device, c10::StreamId id) {
+  const DeviceScope scope(device);
+  void* native = nullptr;
+  check(get_native()(&native, native_stream(id)), "gxuStreamGetNative");
+  return c10::Stream(c10::Stream::UNSAFE, c10::Device(kCuda, device),
+                     static_cast<c10::StreamId>(reinterpret_cast<intptr_t>(native)));
+}
+
 // In its scope PyTorch's CUDA kernels go to the driver's stream behind this thread's current stream of the device.
 class CudaStreamScope {
  public:
   explicit CudaStreamScope(c10::DeviceIndex device)
       : guard_(kCuda), previous_device_(guard_.exchangeDevice(c10::Device(kCuda, device))) {
-    const DeviceScope scope(device);
-    void* native = nullptr;
-    check(get_native()(&native, native_stream(current_stream_id(device))), "gxuStreamGetNative");
-    const c10::Stream stream(c10::Stream::UNSAFE, c10::Device(kCuda, device),
-                             static_cast<c10::StreamId>(reinterpret_cast<intptr_t>(native)));
-    previous_stream_ = guard_.exchangeStream(stream);
+    try {
+      previous_stream_ = guard_.exchangeStream(cuda_stream(device, current_stream_id(device)));
+    } catch (...) {  // the destructor of what is not constructed does not run
+      guard_.uncheckedSetDevice(previous_device_);
+      throw;
+    }
   }
   ~CudaStreamScope() {
     if (previous_stream_) {
@@ -66,12 +83,16 @@ class CudaStreamScope {
   std::optional<c10::Stream> previous_stream_;
 };
 
-at::Tensor alias_as_cuda(const at::Tensor& tensor) {
+c10::Storage storage_as_cuda(const at::Tensor& tensor) {
   const c10::Device device(kCuda, tensor.device().index());
   c10::StorageImpl* memory = tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
-  c10::Storage storage(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), memory->nbytes(),
-                                                             share_memory(memory, device), c10::GetAllocator(kCuda),
-                                                             true));
+  return c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), memory->nbytes(),
+                                               share_memory(memory, device), c10::GetAllocator(kCuda), true);
+}
+
+// `storage`: that of an alias of another tensor with the same memory, where there is one, so that operators see by
+// their storages that two arguments overlap.
+at::Tensor alias_as_cuda(const at::Tensor& tensor, c10::Storage storage) {
   c10::DispatchKeySet keys =
       c10::DispatchKeySet(c10::DispatchKey::Dense) | c10::DispatchKeySet(c10::BackendComponent::CUDABit);
   for (const auto key : {c10::DispatchKey::Conjugate, c10::DispatchKey::Negative, c10::DispatchKey::ZeroTensor}) {
@@ -125,10 +146,9 @@ class CudaCall {
         value = c10::IValue(std::move(tensors));
       } else if (value.isDevice() && value.toDevice().type() == kGxu) {
         value = c10::IValue(c10::Device(kCuda, device_));
-      } else if (value.isGenerator()) {
-        TORCH_CHECK_NOT_IMPLEMENTED(value.toGenerator().device().type() != kGxu, op_.schema().name(),
-                                    " runs on PyTorch's cuda kernels, which do not take a generator of this device: "
-                                    "pass none, and seed with torch.manual_seed.");
+      } else if (takes_generator(arguments[i])) {
+        value =
+            c10::IValue(cuda_generator(value.isGenerator() ? std::make_optional(value.toGenerator()) : std::nullopt));
       }
     }
   }
@@ -166,13 +186,50 @@ class CudaCall {
     bool is_written;
   };
 
+  static bool takes_generator(const c10::Argument& argument) {
+    const c10::TypePtr& type = argument.type();
+    const auto optional = type->cast<c10::OptionalType>();
+    return (optional ? optional->getElementType() : type)->kind() == c10::TypeKind::GeneratorType;
+  }
+
+  // As the CPU delegate's: of CUDA, for this call, and seeded with the next number of the device's generator, whose
+  // state alone decides what is drawn.
+  at::Generator cuda_generator(const std::optional<at::Generator>& given) const {
+    if (given && given->defined() && given->device().type() == kCuda) {
+      return *given;
+    }
+    // A replay would draw the numbers of the capture again.
+    forbid_in_capture(device_, "An operator that draws random numbers on PyTorch's cuda kernels");
+    std::array<uint32_t, kPhiloxGroupWords> words;
+    philox_words(reserve_words(generator_or_default(given, device_), kPhiloxGroupWords), words.data(), 1);
+    at::Generator generator = at::globalContext().getAcceleratorHooksInterface(kCuda).getNewGenerator(device_);
+    generator.set_current_seed(words[0] | static_cast<uint64_t>(words[1]) << 32);
+    return generator;
+  }
+
   at::Tensor replace(const at::Tensor& tensor, bool is_written) {
     if (!is_gxu(tensor)) {
       return tensor;
     }
-    at::Tensor alias = alias_as_cuda(tensor);
+    for (Argument& argument : replaced_) {
+      if (argument.original.is_same(tensor)) {
+        argument.is_written |= is_written;
+        return argument.alias;
+      }
+    }
+    c10::Storage storage = storage_of_alias(tensor);
+    at::Tensor alias = alias_as_cuda(tensor, storage ? std::move(storage) : storage_as_cuda(tensor));
     replaced_.push_back({tensor, alias, is_written});
     return alias;
+  }
+
+  c10::Storage storage_of_alias(const at::Tensor& tensor) const {
+    for (const Argument& argument : replaced_) {
+      if (argument.original.storage().is_alias_of(tensor.storage())) {
+        return argument.alias.storage();
+      }
+    }
+    return {};
   }
 
   // What resize_ and out= do to an alias.
@@ -182,7 +239,9 @@ class CudaCall {
     c10::StorageImpl& to = *original.storage().unsafeGetStorageImpl();
     c10::StorageImpl& from = *alias.storage().unsafeGetStorageImpl();
     if (to.data() != from.data()) {
-      relabel(from, device_);
+      if (from.device_type() != kGxu) {  // another alias with this storage may have done so
+        relabel(from, device_);
+      }
       to.set_data_ptr_noswap(share_memory(&from, c10::Device(kGxu, device_)));
     }
     to.set_nbytes(from.nbytes());
@@ -235,8 +294,10 @@ bool run_on_cuda(const c10::OperatorHandle& op, c10::DeviceIndex device, torch::
   if (!is_usable(device)) {
     return false;
   }
-  // The kernel would be captured, but not the memory of its results.
-  forbid_in_capture(device, "An operator on PyTorch's cuda kernels");
+  if (num_open_pools.load(std::memory_order_relaxed) == 0) {
+    // The kernel would be captured, but the memory of its results given to others before a replay writes to it.
+    forbid_in_capture(device, "An operator on PyTorch's cuda kernels");
+  }
   at::globalContext().lazyInitDevice(kCuda);  // its allocator; at once where it was done before
   const c10::impl::ExcludeDispatchKeyGuard below_autograd(c10::autograd_dispatch_keyset_with_ADInplaceOrView);
   const CudaStreamScope scope(device);
@@ -246,5 +307,33 @@ bool run_on_cuda(const c10::OperatorHandle& op, c10::DeviceIndex device, torch::
   call.replace_results();
   return true;
 }
+
+bool record_cuda_stream(const at::DataPtr& pointer, c10::Stream stream) {
+  if (!is_usable(stream.device_index())) {
+    return false;
+  }
+  auto* allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(kCuda));
+  if (allocator == nullptr || pointer.get_deleter() != allocator->raw_deleter()) {
+    return false;
+  }
+  allocator->recordStream(pointer, cuda_stream(stream.device_index(), stream.id()));
+  return true;
+}
+
+bool release_cuda_cache(c10::DeviceIndex device) {
+  if (!is_usable(device)) {
+    return false;
+  }
+  auto* allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(kCuda));
+  if (allocator == nullptr || !allocator->initialized()) {
+    return false;
+  }
+  allocator->emptyCache();
+  return true;
+}
+
+bool delegates_to_cuda(c10::DeviceIndex device) { return is_usable(device); }
+
+void count_open_cuda_pools(int change) { num_open_pools.fetch_add(change, std::memory_order_relaxed); }
 
 }  // namespace gxu

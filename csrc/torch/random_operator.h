@@ -32,6 +32,9 @@ void run_random(const at::TensorBase& self, const std::optional<at::Generator>& 
   const int64_t count = self.numel();
   const auto words = static_cast<uint64_t>((count + per_group - 1) / per_group * kPhiloxGroupWords);
   GeneratorImpl& source = generator_or_default(generator, device);
+  if (!is_reached) {
+    forbid_in_capture(device, "A random number operator whose numbers the CPU draws");
+  }
   if (GraphWork* work = current_capture(device)) {
     work->enqueue("a random number operator",
                   [memory = alias_as_cpu(at::Tensor(self)), position = work->reserve_words(source, words), count,

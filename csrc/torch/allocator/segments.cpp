@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "../cuda_delegate.h"
 #include "../gil.h"
 #include "../stream.h"
 #include "device_cache.h"
@@ -95,6 +96,9 @@ Block* DeviceCache::grow(size_t size, size_t requested, BlockPool& pool, c10::St
       block = add_segment(size, requested, pool, stream, context, lock);
     }
   }
+  if (block == nullptr && release_delegates_memory(lock)) {
+    block = add_segment(size, requested, pool, stream, context, lock);
+  }
   if (block == nullptr) {
     block = find_in_pools_for_oom(size, stream);
   }
@@ -102,6 +106,12 @@ Block* DeviceCache::grow(size_t size, size_t requested, BlockPool& pool, c10::St
     throw_out_of_memory(requested, stream, id, context, lock);
   }
   return block;
+}
+
+// What PyTorch's CUDA allocator keeps of the same device without using it.
+bool DeviceCache::release_delegates_memory(Lock& lock) {
+  const Unlocked unlocked(lock);
+  return release_cuda_cache(device_);
 }
 
 // Asks the runtime. nullptr where it has not that much memory left, or the process must not take that much.
