@@ -46,7 +46,7 @@ export LD_PRELOAD
 # The engine answers for faults of kernels itself, and tests make some.
 signals=handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0
 export ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:$signals:${ASAN_OPTIONS:-}"
-export TSAN_OPTIONS="halt_on_error=1:ignore_noninstrumented_modules=1:$signals:\
+export TSAN_OPTIONS="halt_on_error=1:die_after_fork=0:ignore_noninstrumented_modules=1:$signals:\
 suppressions=$root/tests/sanitize.supp:${TSAN_OPTIONS:-}"
 export PYTHONPATH="$tree${PYTHONPATH:+:$PYTHONPATH}"
 # The thread sanitizer wants its shadow memory where random addresses may lie.
