@@ -80,10 +80,34 @@ def test_views_and_host_memory(module: int) -> None:
     x = torch.zeros(10, device="gxu")
     C.launch(add, 1, 1, 1, 0, "pfi", (x[4:], 1.0, 3))
     assert x.tolist() == [0.0] * 4 + [1.0] * 3 + [0.0] * 3
-    y = torch.zeros(4)
+    y = torch.zeros(4).pin_memory()
     C.launch(add, 1, 1, 1, 0, "pfi", (y, 1.0, 4))  # the host engine reads host memory
     torch.gxu.synchronize()
     assert y.tolist() == [1.0] * 4
+
+
+def test_a_launch_on_pageable_memory_waits(module: int) -> None:
+    add = C.module_get_function(module, "add")
+    launcher = C.KernelLauncher(add, (2, 1, 1), "pfi", (), None)
+    stream = torch.gxu.Stream()
+    for step in range(20):
+        y = torch.zeros(1000)
+        C.launch(add, 4, 1, 1, stream.gxu_stream, "pfi", (y, 1.0, 1000))
+        assert y.eq(1).all(), step  # the CPU's own operator, without a word to the stream
+        launcher(y, 1.0, 1000, stream=stream.gxu_stream)
+        assert y.eq(2).all(), step
+
+
+def test_a_captured_launch_on_pageable_memory_runs_in_replays(module: int) -> None:
+    add = C.module_get_function(module, "add")
+    y = torch.zeros(100)
+    graph = torch.gxu.Graph()
+    with torch.gxu.graph(graph):
+        C.launch(add, 1, 1, 1, C.get_raw_stream(0), "pfi", (y, 1.0, 100))
+    assert y.eq(0).all()
+    graph.replay()
+    torch.gxu.synchronize()
+    assert y.eq(1).all()
 
 
 def test_launches_of_one_stream_run_in_order_with_operators(module: int) -> None:

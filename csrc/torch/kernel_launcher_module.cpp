@@ -55,17 +55,13 @@ PyObject* call(PyObject* callable, PyObject* const* arguments, size_t flags, PyO
   if (stream == std::numeric_limits<uint64_t>::max() && PyErr_Occurred() != nullptr) {
     return nullptr;
   }
-  ParameterSlots slots;
+  KernelParameters parameters;
   for (Py_ssize_t i = 0; i < length; ++i) {
-    if (types[i] == '-') {
-      continue;
-    }
-    slots.push_back(0);
-    if (!convert_argument(types[i], arguments[i], i, slots.back())) {
+    if (types[i] != '-' && !append_argument(types[i], arguments[i], i, parameters)) {
       return nullptr;
     }
   }
-  enqueue_kernel(self->function, self->grid, reinterpret_cast<gxuStream_t>(stream), slots);
+  enqueue_kernel(self->function, self->grid, reinterpret_cast<gxuStream_t>(stream), parameters);
   Py_RETURN_NONE;
   END_HANDLE_TH_ERRORS
 }

@@ -15,6 +15,7 @@
 
 #include "alias.h"
 #include "device.h"
+#include "gil.h"
 #include "memory_check.h"
 #include "profiler.h"
 
@@ -23,28 +24,35 @@ namespace {
 
 std::atomic<int64_t> num_launches{0};
 
-// Memory of the host that kernels reach: all of it, or what this runtime has pinned.
-bool is_reachable_host_memory(const at::Tensor& tensor) {
-  if (!tensor.device().is_cpu()) {
-    return false;
-  }
-  if (device_properties(current_device()).host_accessible == 1) {
-    return true;
-  }
+bool is_pinned(const at::Tensor& tensor) {
   gxuPointerAttributes attributes;
   GXU_CALL(gxuPointerGetAttributes, &attributes, tensor.unsafeGetTensorImpl()->data());
   return attributes.type == gxuMemoryTypeHost;
 }
 
-bool pointer_from_tensor(const at::Tensor& tensor, size_t index, uint64_t& slot) {
+// Whether kernels reach the tensor's memory: that of the device, and of the host all, or what this runtime has pinned.
+bool is_reachable(const at::Tensor& tensor, bool& has_pageable) {
   const c10::Device device = tensor.device();
-  const bool reachable = device.type() == kGxu || is_reachable_host_memory(tensor);
-  if (!reachable) {
+  if (device.type() == kGxu) {
+    return true;
+  }
+  if (!device.is_cpu()) {
+    return false;
+  }
+  if (device_properties(current_device()).host_accessible != 1) {
+    return is_pinned(tensor);
+  }
+  has_pageable = has_pageable || !is_pinned(tensor);
+  return true;
+}
+
+bool pointer_from_tensor(const at::Tensor& tensor, size_t index, uint64_t& slot, bool& has_pageable) {
+  if (!is_reachable(tensor, has_pageable)) {
     PyErr_Format(
         PyExc_ValueError,
         "Pointer argument (at %zu) cannot be accessed from Triton (cpu tensor?): it is a tensor on %s, but the "
         "kernel runs on gxu:%d",
-        index, device.str().c_str(), static_cast<int>(current_device()));
+        index, tensor.device().str().c_str(), static_cast<int>(current_device()));
     return false;
   }
   slot = reinterpret_cast<uint64_t>(tensor.unsafeGetTensorImpl()->mutable_data());
@@ -124,7 +132,7 @@ bool float_from_object(PyObject* object, double& value) {
 }
 
 // Constants at the end of the signature may be left out: who launches a compiled kernel himself need not have them.
-bool convert_arguments(PyObject* signature, PyObject* arguments, ParameterSlots& slots) {
+bool append_arguments(PyObject* signature, PyObject* arguments, KernelParameters& parameters) {
   Py_ssize_t length = 0;
   const char* types = PyUnicode_AsUTF8AndSize(signature, &length);
   if (types == nullptr) {
@@ -138,26 +146,34 @@ bool convert_arguments(PyObject* signature, PyObject* arguments, ParameterSlots&
     return false;
   }
   for (Py_ssize_t index = 0; index < count; ++index) {
-    if (types[index] == '-') {
-      continue;
-    }
-    uint64_t slot = 0;
-    if (!convert_argument(types[index], PyTuple_GET_ITEM(arguments, index), index, slot)) {
+    if (types[index] != '-' && !append_argument(types[index], PyTuple_GET_ITEM(arguments, index), index, parameters)) {
       return false;
     }
-    slots.push_back(slot);
   }
   return true;
 }
 
+// Work on pageable memory is finished when the call returns, as it is for copies: the CPU may read the tensor or free
+// it.
+void wait_for_pageable(gxuStream_t stream) {
+  gxuStreamCaptureStatus status = gxuStreamCaptureStatusNone;
+  GXU_CALL(gxuStreamIsCapturing, stream, &status);
+  if (status != gxuStreamCaptureStatusNone) {
+    return;  // the graph's owner keeps the tensor, and waits for replays
+  }
+  const GilRelease no_gil;
+  GXU_CALL(gxuStreamSynchronize, stream);
+}
+
 }  // namespace
 
-bool convert_argument(char type, PyObject* object, size_t index, uint64_t& slot) {
+bool append_argument(char type, PyObject* object, size_t index, KernelParameters& parameters) {
+  uint64_t& slot = parameters.slots.emplace_back(0);
   double value = 0;
   switch (type) {
     case 'p':
       return THPVariable_CheckExact(object) || THPVariable_Check(object)
-                 ? pointer_from_tensor(THPVariable_Unpack(object), index, slot)
+                 ? pointer_from_tensor(THPVariable_Unpack(object), index, slot, parameters.has_pageable)
                  : pointer_from_object(object, index, slot);
     case 'b':
       return integer_from_object<int8_t>(object, index, slot);
@@ -211,18 +227,23 @@ bool convert_argument(char type, PyObject* object, size_t index, uint64_t& slot)
 }
 
 void enqueue_kernel(gxuFunction_t function, const std::array<unsigned int, 3>& grid, gxuStream_t stream,
-                    ParameterSlots& slots, unsigned int block_x, unsigned int shared_memory_bytes) {
+                    KernelParameters& parameters, unsigned int block_x, unsigned int shared_memory_bytes) {
   if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) {
     return;  // no program to run
   }
-  c10::SmallVector<void*, 48> parameters;
-  for (uint64_t& slot : slots) {
-    parameters.push_back(&slot);
+  c10::SmallVector<void*, 48> pointers;
+  for (uint64_t& slot : parameters.slots) {
+    pointers.push_back(&slot);
   }
-  const RuntimeCall call("gxuLaunchKernel");
-  GXU_CALL(gxuLaunchKernel, function, grid[0], grid[1], grid[2], block_x, 1, 1, shared_memory_bytes, stream,
-           parameters.data());
+  {
+    const RuntimeCall call("gxuLaunchKernel");
+    GXU_CALL(gxuLaunchKernel, function, grid[0], grid[1], grid[2], block_x, 1, 1, shared_memory_bytes, stream,
+             pointers.data());
+  }
   num_launches.fetch_add(1, std::memory_order_relaxed);
+  if (parameters.has_pageable) {
+    wait_for_pageable(stream);
+  }
 }
 
 PyObject* launch(PyObject* /*self*/, PyObject* const* arguments, Py_ssize_t count) {
@@ -243,8 +264,8 @@ PyObject* launch(PyObject* /*self*/, PyObject* const* arguments, Py_ssize_t coun
   if (PyErr_Occurred() != nullptr) {
     return nullptr;
   }
-  ParameterSlots slots;
-  if (!convert_arguments(arguments[5], arguments[6], slots)) {
+  KernelParameters parameters;
+  if (!append_arguments(arguments[5], arguments[6], parameters)) {
     return nullptr;
   }
   constexpr int64_t kLargestGrid = std::numeric_limits<uint32_t>::max();
@@ -255,7 +276,7 @@ PyObject* launch(PyObject* /*self*/, PyObject* const* arguments, Py_ssize_t coun
   }
   const std::array<unsigned int, 3> grid{static_cast<unsigned int>(grid_x), static_cast<unsigned int>(grid_y),
                                          static_cast<unsigned int>(grid_z)};
-  enqueue_kernel(reinterpret_cast<gxuFunction_t>(function), grid, reinterpret_cast<gxuStream_t>(stream), slots,
+  enqueue_kernel(reinterpret_cast<gxuFunction_t>(function), grid, reinterpret_cast<gxuStream_t>(stream), parameters,
                  static_cast<unsigned int>(block_x), static_cast<unsigned int>(shared_memory));
   Py_RETURN_NONE;
   END_HANDLE_TH_ERRORS
