@@ -124,12 +124,27 @@ class _RegistrationFinder(importlib.abc.MetaPathFinder):
         def exec_module(module: ModuleType) -> None:
             execute(module)
             _run(fullname)
+            _run_finished()
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
 _finder = _RegistrationFinder()
+
+#: Trigger modules that were being imported when gxu was: Triton, which Dynamo imports, finds gxu by its entry point.
+_unfinished: list[str] = []
+
+
+def _is_finished(name: str) -> bool:
+    return not getattr(sys.modules[name].__spec__, "_initializing", False)
+
+
+def _run_finished() -> None:
+    """Registers for what has been imported in the meantime; the last trigger comes before anything is compiled."""
+    for name in filter(_is_finished, tuple(_unfinished)):
+        _unfinished.remove(name)
+        _run(name)
 
 
 def discovered(name: str) -> type:
@@ -151,8 +166,8 @@ DISCOVERED_NAMES = ("Scheduling", "PythonWrapperCodegen", "CppWrapperCodegen", "
 
 def install() -> None:
     """Registers with whatever of Dynamo and Inductor is already imported, and arranges it for the rest. Idempotent."""
-    for name in _TRIGGERS:
-        if name in sys.modules:
-            _run(name)
-    if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)
+    if _finder in sys.meta_path:
+        return
+    _unfinished.extend(name for name in _TRIGGERS if name in sys.modules)
+    _run_finished()
+    sys.meta_path.insert(0, _finder)

@@ -8,6 +8,7 @@ import torch
 from torch._dynamo import trace_rules
 
 import gxu
+from gxu._name import DEVICE_TYPE
 from gxu.inductor import compat
 from gxu.inductor.device import device_module
 
@@ -19,6 +20,9 @@ CONSTANT_FUNCTIONS = (
     "get_device_properties",
     "is_available",
 )
+
+#: Functions of `torch.gxu` that stay calls in the graph.
+IN_GRAPH_FUNCTIONS = ("current_stream", "stream")
 
 
 def register() -> None:
@@ -34,6 +38,9 @@ def register() -> None:
     inlined.add(package)
     for name in CONSTANT_FUNCTIONS:
         getattr(device_module(), name)._dynamo_marked_constant = True
+    # By name, as Dynamo's own: it looks them up when it needs the first, and would miss what is not imported yet.
+    rule = trace_rules.TorchInGraphFunctionVariable
+    trace_rules.torch_name_rule_map.append({f"torch.{DEVICE_TYPE}.{name}": rule for name in IN_GRAPH_FUNCTIONS})
 
 
 def register_streams() -> None:
@@ -44,7 +51,5 @@ def register_streams() -> None:
 
     module = device_module()
     UserDefinedClassVariable._in_graph_classes().update({module.Stream, module.Event})
-    rules = trace_rules.get_torch_obj_rule_map()
-    rules.update({module.stream: TorchInGraphFunctionVariable, module.current_stream: TorchInGraphFunctionVariable})
     handlers = TorchInGraphFunctionVariable._get_handlers()
     handlers[module.current_stream] = handlers[torch.accelerator.current_stream]

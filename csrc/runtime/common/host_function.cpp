@@ -5,7 +5,7 @@
 namespace gxu::engine {
 namespace {
 
-__attribute__((tls_model("initial-exec"))) constinit thread_local bool inside = false;
+thread_local bool inside = false;
 
 }  // namespace
 

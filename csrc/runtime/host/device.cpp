@@ -15,8 +15,7 @@ namespace {
 
 // Leaked on purpose: threads may use the devices while static destructors run.
 std::vector<Device*>* devices = nullptr;
-// At a fixed offset from the thread pointer: every wait for a stream looks at it.
-__attribute__((tls_model("initial-exec"))) constinit thread_local int current_index = 0;
+thread_local int current_index = 0;
 
 uint64_t cache_bytes(int name, uint64_t fallback) {
   const long bytes = sysconf(name);
