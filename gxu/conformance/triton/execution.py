@@ -92,7 +92,12 @@ def kernel_of(source: str) -> Any:
     """The function ``kernel`` of a module with this text: Triton and its interpreter read sources from a file."""
     folder = os.environ.get("GXU_CONFORMANCE_DIR") or _temporary_folder().name
     path = Path(folder) / f"kernel_{hashlib.sha256(source.encode()).hexdigest()[:16]}.py"
-    path.write_text(HEADER + source)
+    if (
+        not path.exists()
+    ):  # the processes of a run share the folder: a file is there as a whole, and is not written again
+        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".new", delete=False) as file:
+            file.write(HEADER + source)
+        os.replace(file.name, path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise RuntimeError(f"{path} is no module")
