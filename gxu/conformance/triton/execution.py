@@ -97,7 +97,7 @@ def kernel_of(source: str) -> Any:
     ):  # the processes of a run share the folder: a file is there as a whole, and is not written again
         with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".new", delete=False) as file:
             file.write(HEADER + source)
-        os.replace(file.name, path)
+        Path(file.name).replace(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise RuntimeError(f"{path} is no module")
