@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from process_helpers import RunPython
 
-# Prints one digest per graph of everything that Inductor generates for it on the CPU.
-COMPILE_FOR_CPU = """
-import hashlib, importlib.metadata, json, os, re, sys
+# With WITH_GXU=0 as if gxu were not installed: neither torch nor triton finds its entry points.
+IMPORT_TORCH = """
+import importlib.metadata, os, sys
 
 if os.environ["WITH_GXU"] == "0":
-    # As if gxu were not installed: neither torch nor triton finds its entry points.
     distributions = importlib.metadata.distributions
     importlib.metadata.distributions = lambda **kw: (d for d in distributions(**kw) if d.name != "torch-gxu")
     sys.modules["gxu"] = None
 import torch
+"""
+
+# Prints one digest per graph of everything that Inductor generates for it on the CPU.
+COMPILE_FOR_CPU = (
+    IMPORT_TORCH
+    + """
+import hashlib, json, re
+
 if os.environ["WITH_GXU"] == "1":
     import gxu
 import torch._inductor.config as config
@@ -60,6 +68,7 @@ from torch.utils._triton import has_triton
 
 print(json.dumps({"code": digests, "get_gpu_type": get_gpu_type(), "has_triton": has_triton()}))
 """
+)
 
 # The same for models of the catalogue, inference and training; argv: the catalogue's file, and names. Nothing runs.
 COMPILE_MODELS_FOR_CPU = (
@@ -111,7 +120,8 @@ def test_generated_cpu_code_is_the_same(run_python: RunPython, tmp_path: Path) -
         done = run_python("-c", COMPILE_FOR_CPU, env=env)
         assert done.returncode == 0, done.stderr
         results[with_gxu] = json.loads(done.stdout.splitlines()[-1])
-        assert "gxu could not" not in done.stderr, done.stderr
+        # Warnings of torch name its files, and the folder that all is in may be called gxu.
+        assert "gxu" not in done.stderr.replace(sys.prefix, ""), done.stderr
     assert results["1"] == results["0"]
 
 
@@ -171,14 +181,7 @@ print(torch.compile(lambda x: x + 1)(torch.zeros(3)).tolist())
     assert "gxu could not register itself" in done.stderr
 
 
-DYNAMOS_FUNCTIONS = """
-import importlib.metadata, os, sys
-
-if os.environ["WITH_GXU"] == "0":
-    distributions = importlib.metadata.distributions
-    importlib.metadata.distributions = lambda **kw: (d for d in distributions(**kw) if d.name != "torch-gxu")
-    sys.modules["gxu"] = None
-import torch
+DYNAMOS_FUNCTIONS = f"""{IMPORT_TORCH}
 import torch._dynamo
 
 print(len(torch._dynamo.trace_rules.get_torch_obj_rule_map()))
@@ -191,6 +194,6 @@ def test_dynamo_knows_all_functions_that_it_knows_without_gxu(run_python: RunPyt
     for with_gxu in ("0", "1"):
         env = {"WITH_GXU": with_gxu, "TORCH_DEVICE_BACKEND_AUTOLOAD": autoload}
         done = run_python("-c", DYNAMOS_FUNCTIONS, env=env)
-        assert "gxu could not" not in done.stderr, done.stderr
+        assert done.returncode == 0 and "gxu" not in done.stderr.replace(sys.prefix, ""), done.stderr
         counts.append(int(done.stdout))
     assert counts[1] == counts[0] + 2  # torch.gxu's current_stream and stream

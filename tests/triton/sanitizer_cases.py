@@ -113,8 +113,8 @@ class Address:
 def outcome(run: Callable[[], Any], right: Callable[[], bool], **numbers: int) -> Outcome:
     """Runs a kernel, and asks what went wrong until nothing did. A launch on pageable memory says it itself."""
     errors = [error for call in (run, torch.gxu.synchronize, torch.gxu.synchronize) if (error := error_of(call))]
-    first, *again = [*errors, None]
-    return {"error": first, "again": again[0] if again else None, "right": bool(right()), **numbers}
+    first, again, *_ = [*errors, None, None]
+    return {"error": first, "again": again, "right": bool(right()), **numbers}
 
 
 def error_of(call: Callable[[], Any]) -> str | None:
