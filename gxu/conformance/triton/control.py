@@ -111,7 +111,7 @@ _TABLE: list[tuple[str, str, str, Reference]] = [
     ),
     ("range", "disallow_acc_multi_buffer", "for j in tl.range(k, disallow_acc_multi_buffer=True):\n    v += j", _ADD),
     ("range", "disable_licm", "for j in tl.range(k, disable_licm=True):\n    v += j", _ADD),
-    ("range", "warp_specialize", "for j in tl.range(0, k, warp_specialize=False):\n    v += j", _ADD),
+    ("range", "warp_specialize", "for j in tl.range(0, k, warp_specialize=True):\n    v += j", _ADD),
     (
         "static_range",
         "4",

@@ -8,9 +8,11 @@ from ..ir.module import Function, Op, walk
 
 
 def refuse_gpu_only(function: Function, *, num_ctas: int, cooperative: bool) -> None:
-    """Raises UnsupportedError, naming the source line, for inline assembly, warp specialisation, and launches of
-    ``num_ctas`` cooperating blocks or with all programs running at once (``cooperative``), where they wait for one
-    another."""
+    """Raises UnsupportedError, naming the source line, for inline assembly, and launches of ``num_ctas``
+    cooperating blocks or with all programs running at once (``cooperative``), where they wait for one another.
+
+    ``tl.range(..., warp_specialize=True)`` is not refused, nor read: it says which warps do what, not what is done.
+    """
     if num_ctas > 1:
         raise UnsupportedError.at(
             f"num_ctas={num_ctas} (clusters of blocks)", function.location, "launch the kernel with num_ctas=1"
@@ -28,12 +30,6 @@ def refuse_gpu_only(function: Function, *, num_ctas: int, cooperative: bool) -> 
                     f"operation {op.name} ({_assembly(op)})",
                     op.location,
                     "inline assembly is a GPU's: use triton.language or libdevice functions",
-                )
-            if op.attrs.get("tt.warp_specialize"):
-                raise UnsupportedError.at(
-                    "warp_specialize=True (a program here is one thread)",
-                    op.location,
-                    "leave it out of tl.range: the loop computes the same without it",
                 )
 
 
