@@ -9,7 +9,8 @@
 
 #include "random_values.h"
 
-#if defined(__x86_64__)
+// The thread sanitizer instruments the function that chooses a version, which runs before the sanitizer can be called.
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 #define GXU_VECTOR_VERSIONS __attribute__((target_clones("default", "avx2", "avx512f")))
 #else
 #define GXU_VECTOR_VERSIONS
