@@ -59,11 +59,41 @@ def test_bucketize(boundaries: int, right: bool) -> None:
     assert torch.equal(got.cpu(), function(x, edges))
 
 
-def test_sort_is_left_to_the_operator() -> None:
-    x = torch.randint(0, 9, (130, 7))
-    got, (code,) = run_and_get_code(
-        torch.compile(lambda x: torch.sort(x, dim=0, stable=True, descending=True), fullgraph=True), x.to("gxu")
-    )
-    assert "aten.sort" in code
-    for result, wanted in zip(got, torch.sort(x, dim=0, stable=True, descending=True), strict=True):
+def _to_sort(dtype: torch.dtype, *shape: int) -> torch.Tensor:
+    """Random values with ties, and each kind of special one."""
+    if dtype == torch.bool:
+        return torch.rand(shape) > 0.5
+    if dtype.is_floating_point:
+        x = torch.randn(shape).mul(9).round().div(3).to(dtype)
+        special = [torch.nan, torch.inf, -torch.inf, -0.0, 0.0, -torch.nan]
+    else:
+        limits = torch.iinfo(dtype)
+        x = torch.randint(max(limits.min, -(2**40)), min(limits.max, 2**40), shape).to(dtype)
+        special = [limits.max, limits.min, limits.max, limits.min]
+    x.view(-1)[: len(special)] = torch.tensor(special, dtype=dtype)
+    return x.view(-1)[torch.randperm(x.numel())].view(shape)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("shape", [(33, 7), (2, 300)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.uint8, torch.int64, torch.bool])
+def test_sort(dtype: torch.dtype, shape: tuple[int, int], descending: bool) -> None:
+    torch.manual_seed(4)
+    x = _to_sort(dtype, *shape)
+    dim = 0 if shape[0] > shape[1] else 1
+
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.sort(x, dim=dim, stable=True, descending=descending)
+
+    got, (code,) = run_and_get_code(torch.compile(function, fullgraph=True), x.to("gxu"))
+    assert "triton_helpers.sort_with_index" in code and "aten.sort.stable(" not in code
+    for result, wanted in zip(got, function(x), strict=True):
+        torch.testing.assert_close(result.cpu(), wanted, rtol=0, atol=0, equal_nan=True)
+
+
+def test_sort_of_long_rows_is_left_to_the_operator() -> None:
+    x = torch.randn(3, 2000)
+    got, (code,) = run_and_get_code(torch.compile(torch.sort, fullgraph=True), x.to("gxu"))
+    assert "aten.sort.stable(" in code or "aten.sort.default(" in code
+    for result, wanted in zip(got, torch.sort(x), strict=True):
         assert torch.equal(result.cpu(), wanted)

@@ -31,6 +31,7 @@ _MINIMA = (("min_xblock", "XBLOCK"), ("min_rblock", "R0_BLOCK"))
 LIMITS_KEY = "gxu_limits"
 NUMELS_KEY = "gxu_numels"
 CONTIGUOUS_KEY = "gxu_contiguous_reduction"
+SORTS_KEY = "gxu_sorts"
 
 
 #: torch's functions that are not redefined here and whose results decorate kernels.
@@ -164,7 +165,8 @@ def persistent_reduction(
         )
         return stock if return_configs else _on_device(stock)
     inductor_meta["reduction_hint"] = reduction_hint
-    blocks = block_sizes.persistent_reduction(_numels(size_hints, inductor_meta), limits)
+    sorts = inductor_meta.get(SORTS_KEY, False)
+    blocks = block_sizes.persistent_reduction(_numels(size_hints, inductor_meta), limits, sorts)
     if inductor_meta.get("no_x_dim"):
         blocks["XBLOCK"] = 1
     return _autotune(

@@ -6,23 +6,27 @@ from functools import lru_cache
 from typing import Any
 
 import sympy
-from torch._inductor.codegen.common import BackendFeature
 from torch._inductor.codegen.simd_kernel_features import SIMDKernelFeatures
 from torch._inductor.codegen.triton import TritonKernel, TritonScheduling
 from torch._inductor.codegen.triton_split_scan import TritonSplitScanKernel
 from torch._inductor.virtualized import V
 
 from gxu.inductor import block_sizes, choices
-from gxu.inductor.heuristics import CONTIGUOUS_KEY, LIMITS_KEY, NUMELS_KEY
+from gxu.inductor.heuristics import CONTIGUOUS_KEY, LIMITS_KEY, NUMELS_KEY, SORTS_KEY
 
 
 class GXUTritonKernel(TritonKernel):
-    """A Triton kernel whose decorator is `gxu.inductor.heuristics`', and which tells it what it needs to know."""
+    """A Triton kernel whose decorator is `gxu.inductor.heuristics`', and which tells it what it needs to know.
+
+    The functions that it calls are `gxu.inductor.triton_helpers`'.
+    """
 
     @classmethod
     @lru_cache(None)
     def gen_common_triton_imports(cls) -> str:
-        return super().gen_common_triton_imports() + "\nfrom gxu.inductor import heuristics as triton_heuristics\n"
+        return super().gen_common_triton_imports() + (
+            "\nfrom gxu.inductor import heuristics as triton_heuristics, triton_helpers\n"
+        )
 
     @classmethod
     def inductor_meta_common(cls) -> dict[str, Any]:
@@ -34,6 +38,8 @@ class GXUTritonKernel(TritonKernel):
         meta[NUMELS_KEY] = self._static_numels()
         if self.inside_reduction and not self.persistent_reduction:
             meta[CONTIGUOUS_KEY] = choices.is_contiguous_reduction(self.features)
+        if self.features.contains_op("sort"):
+            meta[SORTS_KEY] = True
         return meta
 
     def _static_numels(self) -> dict[str, int]:
@@ -71,9 +77,6 @@ class GXUTritonScheduling(TritonScheduling):
 
     kernel_type: type[Any] = GXUTritonKernel
     split_scan_kernel_type: type[Any] = GXUSplitScanKernel
-    # Inductor's sorting network for Triton compiles in 16 s for 256 elements and serves 512 at most: the operator is
-    # the better choice.
-    backend_features = TritonScheduling.backend_features - {BackendFeature.SORT}
 
     def _emit_kernel_to_wrapper(self, wrapper: Any, kernel: Any, src_code: str, *args: Any, **kwargs: Any) -> None:
         # As the generated file will have it. torch gives a kernel to a compile worker before that file is executed, and
