@@ -34,7 +34,7 @@ def tuned_double(x_ptr, out_ptr, n, BLOCK: tl.constexpr):  # type: ignore[no-unt
 def inline_ptx(x_ptr, out_ptr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     offsets = tl.arange(0, BLOCK)
     x = tl.load(x_ptr + offsets)
-    y = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1)
+    y = tl.inline_asm_elementwise("mov.b32 $0, %laneid;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1)
     tl.store(out_ptr + offsets, y)
 
 

@@ -178,6 +178,7 @@ class GXUBackend(BaseBackend):
         from .ir.reader import read_module
         from .lowering.dot_scaled import expand_scaled_dots
         from .lowering.hypercubes import flatten_hypercubes
+        from .lowering.inline_assembly import expand_inline_assembly
         from .lowering.layouts import drop_layouts
         from .lowering.maps import expand_maps
         from .lowering.refuse import refuse_gpu_only
@@ -194,6 +195,7 @@ class GXUBackend(BaseBackend):
             structure(program, function)
             refuse_gpu_only(function, num_ctas=options.num_ctas, cooperative=options.launch_cooperative_grid)
             drop_layouts(function)
+            expand_inline_assembly(function)
             expand_maps(function)
             expand_scaled_dots(function)
             flatten_hypercubes(function)

@@ -23,7 +23,7 @@ def add_one(x, B: tl.constexpr):
 @triton.jit
 def assembly(x, B: tl.constexpr):
     v = tl.load(x + tl.arange(0, B))
-    v = tl.inline_asm_elementwise("mov $0, $1;", "=r,r", [v], dtype=tl.float32, is_pure=True, pack=1)  # inline_asm
+    v = tl.inline_asm_elementwise("mov.b32 $0, %tid.x;", "=r,r", [v], tl.float32, is_pure=True, pack=1)  # inline_asm
     tl.store(x + tl.arange(0, B), v)
 
 

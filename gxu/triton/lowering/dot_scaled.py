@@ -10,35 +10,23 @@ one of mantissa; an e8m0 scale is a power of two (bias 127), and NaN where all i
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..errors import UnsupportedError
-from ..ir.module import Block, Function, Op, Region, Value, walk
+from ..ir.module import Function, Op, Value
 from ..ir.types import FLOATS, Type
+from .emit import Emitter, blocks_with
 
 # Triton's ScaleDotElemType.
 _E2M1, _BF16, _FP16 = 4, 5, 6
+_EQUAL = 0  # the predicate of arith.cmpi
 
 
 def expand_scaled_dots(function: Function) -> None:
     """Rewrites the function in place, where it has scaled dots."""
-    for block in list(_blocks(function.region)):
-        if any(op.name == "tt.dot_scaled" for op in block.ops):
-            _Expander(block).expand()
+    for block in blocks_with(function, "tt.dot_scaled"):
+        _Expander(block).expand()
 
 
-def _blocks(region: Region) -> list[Block]:
-    found = list(region.blocks)
-    for block in region.blocks:
-        found += [inner for op in walk(block) for part in op.regions for inner in part.blocks]
-    return found
-
-
-class _Expander:
-    def __init__(self, block: Block) -> None:
-        self.block = block
-        self.ops: list[Op] = []
-
+class _Expander(Emitter):
     def expand(self) -> None:
         for op in self.block.ops:
             if op.name == "tt.dot_scaled":
@@ -48,12 +36,10 @@ class _Expander:
         self.block.ops = self.ops
 
     def _dot(self, op: Op) -> None:
-        self.source = op
+        self.release(op)
         (a,), (b,), (c,), a_scale, b_scale = op.segments()
         a_format, b_format = op.attrs["a_elem_type"], op.attrs["b_elem_type"]
         elem = "bf16" if self._fits_bf16(a_format, a_scale) and self._fits_bf16(b_format, b_scale) else "f32"
-        for operand in op.operands:
-            operand.uses.remove(op)
         rank = len(a.type.shape)
         inner, outer = rank - 1, rank - 2
         left = self._elements(a, a_format, inner if op.attrs["lhs_k_pack"] else outer, elem)
@@ -64,15 +50,8 @@ class _Expander:
             order = [*range(rank - 2), inner, outer]  # scales of b are given as [N, K // group]
             shape = tuple(b_scale[0].type.shape[axis] for axis in order)
             kind = b_scale[0].type.with_shape(shape)
-            right = self._scaled(right, self._emit("tt.trans", [b_scale[0]], kind, order=order), outer, elem)
-        dot = Op(
-            "tt.dot", [left, right, c], op.results, {"inputPrecision": 2, "maxNumImpreciseAcc": 0}, [], op.location
-        )
-        dot.parent = self.block
-        op.result.op = dot
-        for operand in dot.operands:
-            operand.uses.append(dot)
-        self.ops.append(dot)
+            right = self._scaled(right, self.emit("tt.trans", [b_scale[0]], kind, order=order), outer, elem)
+        self.emit_as(op.results, "tt.dot", [left, right, c], inputPrecision=2, maxNumImpreciseAcc=0)
 
     @staticmethod
     def _fits_bf16(elem_format: int, scale: list[Value]) -> bool:
@@ -87,24 +66,24 @@ class _Expander:
             return self._float(operand, elem)
         twice = self._repeated(operand, packed, 2)
         shape = twice.type.shape
-        line = self._emit("tt.make_range", [], Type("i32", (shape[packed],)), start=0, end=shape[packed])
-        high = self._binary("arith.andi", line, 1)
-        shift = self._emit("arith.trunci", [self._binary("arith.shli", high, 2)], Type("i8", line.type.shape))
-        bits = self._binary("arith.shrui", twice, self._along(shift, packed, shape))
+        line = self.emit("tt.make_range", [], Type("i32", (shape[packed],)), start=0, end=shape[packed])
+        high = self.binary("arith.andi", line, 1)
+        shift = self.emit("arith.trunci", [self.binary("arith.shli", high, 2)], Type("i8", line.type.shape))
+        bits = self.binary("arith.shrui", twice, self._along(shift, packed, shape))
         # Exponent and mantissa read as float16's are the element, at a bias of 15 instead of 1.
         half = Type("i16", shape)
-        wide = self._emit("arith.extui", [bits], half)
-        number = self._binary("arith.shli", self._binary("arith.andi", wide, 7), 9)
-        sign = self._binary("arith.shli", self._binary("arith.andi", wide, 8), 12)
-        element = self._emit("tt.bitcast", [self._binary("arith.ori", number, sign)], Type("f16", shape))
-        scaled = self._binary("arith.mulf", element, float(2**14))
+        wide = self.emit("arith.extui", [bits], half)
+        number = self.binary("arith.shli", self.binary("arith.andi", wide, 7), 9)
+        sign = self.binary("arith.shli", self.binary("arith.andi", wide, 8), 12)
+        element = self.emit("tt.bitcast", [self.binary("arith.ori", number, sign)], Type("f16", shape))
+        scaled = self.binary("arith.mulf", element, float(2**14))
         return self._float(scaled, elem)
 
     def _scaled(self, operand: Value, scale: Value, axis: int, elem: str) -> Value:
         """operand * scale, where each scale serves the neighbours of a group along ``axis``."""
         group = operand.type.shape[axis] // scale.type.shape[axis]
         factor = self._repeated(self._factor(scale), axis, group)
-        return self._float(self._binary("arith.mulf", self._float(operand, "f32"), factor), elem)
+        return self._float(self.binary("arith.mulf", self._float(operand, "f32"), factor), elem)
 
     def _factor(self, scale: Value) -> Value:
         """The scales as float32: e8m0 in bytes, or fp8."""
@@ -112,13 +91,13 @@ class _Expander:
             return self._float(scale, "f32")
         if scale.type.elem != "i8":
             raise UnsupportedError.at(f"scales of {scale.type.elem} in dot_scaled", self.source.location)
-        bits = self._emit("arith.extui", [scale], Type("i32", scale.type.shape))
-        number = self._binary("arith.shli", bits, 23)
-        smallest = self._constant(1 << 22, number.type)  # 2**-127 is a subnormal number
-        number = self._emit("arith.select", [self._equals(bits, 0), smallest, number], number.type)
-        not_a_number = self._constant(0x7FC00000, number.type)
-        number = self._emit("arith.select", [self._equals(bits, 255), not_a_number, number], number.type)
-        return self._emit("tt.bitcast", [number], Type("f32", scale.type.shape))
+        bits = self.emit("arith.extui", [scale], Type("i32", scale.type.shape))
+        number = self.binary("arith.shli", bits, 23)
+        smallest = self.constant(1 << 22, number.type)  # 2**-127 is a subnormal number
+        number = self.select(self.compare(bits, 0, _EQUAL), smallest, number)
+        not_a_number = self.constant(0x7FC00000, number.type)
+        number = self.select(self.compare(bits, 255, _EQUAL), not_a_number, number)
+        return self.emit("tt.bitcast", [number], Type("f32", scale.type.shape))
 
     def _repeated(self, value: Value, axis: int, times: int) -> Value:
         """Each element ``times`` times, next to one another along ``axis``."""
@@ -126,7 +105,7 @@ class _Expander:
         before, after = shape[: axis + 1], shape[axis + 1 :]
         rows, columns = value.type.with_shape(before).numel, value.type.with_shape(after).numel
         result = self._reshaped(value, (rows, 1, columns))
-        result = self._emit("tt.broadcast", [result], value.type.with_shape((rows, times, columns)))
+        result = self.emit("tt.broadcast", [result], value.type.with_shape((rows, times, columns)))
         return self._reshaped(result, (*shape[:axis], shape[axis] * times, *after))
 
     def _along(self, line: Value, axis: int, shape: tuple[int, ...]) -> Value:
@@ -134,32 +113,11 @@ class _Expander:
         for other in range(len(shape)):
             if other != axis:
                 kind = line.type.with_shape((*line.type.shape[:other], 1, *line.type.shape[other:]))
-                line = self._emit("tt.expand_dims", [line], kind, axis=other)
-        return self._emit("tt.broadcast", [line], line.type.with_shape(shape))
+                line = self.emit("tt.expand_dims", [line], kind, axis=other)
+        return self.emit("tt.broadcast", [line], line.type.with_shape(shape))
 
     def _reshaped(self, value: Value, shape: tuple[int, ...]) -> Value:
-        return self._emit("tt.reshape", [value], value.type.with_shape(shape))
+        return self.emit("tt.reshape", [value], value.type.with_shape(shape))
 
     def _float(self, value: Value, elem: str) -> Value:
-        return value if value.type.elem == elem else self._emit("tt.fp_to_fp", [value], Type(elem, value.type.shape))
-
-    def _equals(self, value: Value, number: int) -> Value:
-        other = self._constant(number, value.type)
-        return self._emit("arith.cmpi", [value, other], Type("i1", value.type.shape), predicate=0)
-
-    def _binary(self, name: str, value: Value, other: Value | int | float) -> Value:
-        if not isinstance(other, Value):
-            other = self._constant(other, value.type)
-        return self._emit(name, [value, other], value.type)
-
-    def _constant(self, number: int | float, kind: Type) -> Value:
-        return self._emit("arith.constant", [], kind, value=number)
-
-    def _emit(self, name: str, operands: list[Value], kind: Type, **attrs: Any) -> Value:
-        result = Value(kind, f"{self.source.result.name}_{len(self.ops)}")
-        op = Op(name, operands, [result], attrs, [], self.source.location, self.block)
-        result.op = op
-        for operand in operands:
-            operand.uses.append(op)
-        self.ops.append(op)
-        return result
+        return value if value.type.elem == elem else self.emit("tt.fp_to_fp", [value], Type(elem, value.type.shape))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..analysis.effects import waits_for_others
 from ..errors import UnsupportedError
-from ..ir.module import Function, Op, walk
+from ..ir.module import Function
 
 
 def refuse_gpu_only(function: Function, *, num_ctas: int, cooperative: bool) -> None:
-    """Raises UnsupportedError, naming the source line, for inline assembly, and launches of ``num_ctas``
-    cooperating blocks or with all programs running at once (``cooperative``), where they wait for one another.
+    """Raises UnsupportedError, naming the source line, for launches of ``num_ctas`` cooperating blocks, or with all
+    programs running at once (``cooperative``), where they wait for one another.
 
     ``tl.range(..., warp_specialize=True)`` is not refused, nor read: it says which warps do what, not what is done.
     """
@@ -23,17 +23,3 @@ def refuse_gpu_only(function: Function, *, num_ctas: int, cooperative: bool) -> 
             function.location,
             "end the kernel where its programs wait for each other, and launch another one",
         )
-    for block in function.region.blocks:
-        for op in walk(block):
-            if op.name == "tt.elementwise_inline_asm":
-                raise UnsupportedError.at(
-                    f"operation {op.name} ({_assembly(op)})",
-                    op.location,
-                    "inline assembly is a GPU's: use triton.language or libdevice functions",
-                )
-
-
-def _assembly(op: Op) -> str:
-    """The first instruction of an inline assembly."""
-    lines = [line.strip() for line in str(op.attrs.get("asm_string", "")).splitlines()]
-    return next((line for line in lines if line.strip("{} ") and not line.startswith("//")), "no instruction")
