@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the engine and the extension with a sanitizer, in build/$SANITIZER, and runs tests on them: those named as
-# arguments, else the ones of memory, streams, operators, graphs and many threads.
+# arguments, else the runtime's and the ones of memory, streams, operators, graphs and many threads.
 #
 # SANITIZER is address (the default) or thread. PYTHON names an interpreter that has gxu's requirements (default:
 # .venv's). Objects are kept: a second run compiles what has changed. tests/sanitize.supp has what is suppressed.
@@ -35,7 +35,10 @@ if [ $# -eq 0 ]; then
   set -- tests/test_direct_operators.py tests/test_delegate.py tests/test_copy.py tests/test_streams.py \
     tests/test_graphs.py tests/test_memory.py tests/test_memory_blocks.py tests/test_memory_failures.py \
     tests/test_memory_snapshot.py tests/test_random.py tests/test_layouts.py tests/test_dlpack.py tests/test_sharing.py \
-    tests/test_robustness.py
+    tests/test_robustness.py tests/runtime
+  # Programs with sanitizers of their own; what the library is linked with, which is also the sanitizer here.
+  set -- "$@" --ignore tests/runtime/test_runtime_stress.py --ignore tests/runtime/test_cuda_engine_stress.py \
+    --deselect tests/runtime/test_cuda_engine.py::test_library_needs_neither_cuda_nor_torch
 fi
 # Python and torch were not built with the sanitizer, so its library has to be loaded before them, together with the C++
 # library, whose exceptions it watches; and what they leave allocated at exit says nothing.
