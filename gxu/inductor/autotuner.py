@@ -8,8 +8,9 @@ that launcher, as long as nobody profiles or debugs.
 
 from __future__ import annotations
 
+import functools
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch._dynamo.device_interface import get_interface_for_device
 from torch._inductor.runtime.coordinate_descent_tuner import CoordescTuner
@@ -25,6 +26,7 @@ from torch.utils._ordered_set import OrderedSet
 
 from gxu.inductor import block_sizes
 from gxu.inductor.device import triton_target
+from gxu.inductor.static_launch import StaticCompileResult
 
 
 def _launch_hooks() -> list[Any]:
@@ -67,46 +69,68 @@ def _watched() -> tuple[tuple[dict[str, Any], str], ...] | None:
     return places if all(name in where for where, name in places) else None
 
 
+class Launch(NamedTuple):
+    """What launchers are built from: the signature and the parameters as the launch passes them and as callers do.
+
+    `direct` is a vendor's backend's: the codes and values of parameters behind the kernel's own, the threads of a
+    program and its shared memory.
+    """
+
+    function: int
+    signature: str
+    call_args: list[str]
+    def_args: list[str]
+    direct: tuple[Any, ...] | None
+
+    @classmethod
+    def of(cls, result: Any) -> Launch | None:
+        """That of a compiled kernel, or None where it needs Triton's own launcher."""
+        kernel = result.kernel
+        if isinstance(result, StaticCompileResult):
+            call_args, def_args, _ = result._get_arg_lists(kernel.arg_names, kernel.constexprs)
+            signature, direct = kernel.signature, None
+        else:
+            fn = kernel.src.fn
+            call_args, def_args, _ = result._get_arg_lists(fn.arg_names, get_constexprs(fn))
+            signature, direct = getattr(kernel.run, "signature", None), getattr(kernel.run, "direct", None)
+        if signature is None or len(signature) != len(call_args) or result.inductor_meta.get("store_cubin"):
+            return None
+        return cls(kernel.function, signature, call_args, def_args, direct)
+
+
 def build_run(result: Any, launcher: Any, run: Any) -> Any | None:
     """What takes the place of `run`, the autotuner's method: in C where the grid is known, or `build_launcher`'s."""
-    binary = result.kernel
-    signature, grid, watched = getattr(binary.run, "signature", None), _static_grid(result), _watched()
-    if signature is not None and grid is not None and watched is not None and not hasattr(binary.run, "direct"):
+    launch, grid, watched = Launch.of(result), _static_grid(result), _watched()
+    if launch is not None and grid is not None and watched is not None and launch.direct is None:
         from gxu import _C
 
-        fn = binary.src.fn
-        call_args, def_args, _ = result._get_arg_lists(fn.arg_names, get_constexprs(fn))
+        _, signature, call_args, def_args, _ = launch
         codes = dict(zip(call_args, signature, strict=False))
         passed = [arg for arg, code in zip(call_args, signature, strict=False) if code != "-"]
         in_order = [arg for arg in def_args if codes.get(arg, "-") != "-"]
-        if len(signature) == len(call_args) and passed == in_order and not result.inductor_meta.get("store_cubin"):
+        if passed == in_order:
             signature = "".join(codes.get(arg, "-") for arg in def_args)
-            return _C.KernelLauncher(binary.function, grid, signature, watched, run)
+            return _C.KernelLauncher(launch.function, grid, signature, watched, run)
     return build_launcher(result, launcher, run)
 
 
 def build_launcher(result: Any, launcher: Any, run: Any = None) -> Any | None:
     """A launcher for the compiled kernel `result` that calls `gxu._C.launch`, or None where it needs Triton's own.
 
-    `launcher` is torch's, already loaded: it names the function handle, and holds what callers read from a launcher.
+    `launcher` launches where Triton's hooks look, and holds what callers read from a launcher.
     With `run`, the autotuner's method, the launcher takes that one's arguments, and its place: what only the method can
     do (profiles, debug modes, Triton's hooks, keywords) it leaves to it.
     """
-    binary = result.kernel
-    signature = getattr(binary.run, "signature", None)
-    if signature is None or result.inductor_meta.get("store_cubin"):
+    launch = Launch.of(result)
+    if launch is None:
         return None
     from gxu import _C
 
-    fn = binary.src.fn
-    call_args, def_args, _ = result._get_arg_lists(fn.arg_names, get_constexprs(fn))
-    if len(signature) != len(call_args):
-        return None
+    _, signature, call_args, def_args, direct = launch
     passed = [(code, arg) for code, arg in zip(signature, call_args, strict=True) if code != "-"]
     statements, grid = _grid(result)
     arguments = "".join(f"{arg}, " for _, arg in passed)
-    # Of a vendor's backend: parameters behind the kernel's own, the threads of a program, its shared memory.
-    codes, values, *sizes = getattr(binary.run, "direct", ("", ""))
+    codes, values, *sizes = direct or ("", "")
     given = "".join(f"{arg}, " for arg in def_args)
     if run is None:
         parameters, long_way = f"{given}stream", f"return with_hooks({given}stream=stream)"
@@ -123,7 +147,8 @@ def build_launcher(result: Any, launcher: Any, run: Any = None) -> Any | None:
     enter_hooks, exit_hooks = (*_launch_hooks(), [], [])[:2]
     scope = {
         "launch": _C.launch,
-        "function": binary.function,
+        "function": launch.function,
+        "kernel": result.kernel,  # whose end unloads the function
         "signature": "".join(code for code, _ in passed) + codes,
         "enter_hooks": enter_hooks,
         "exit_hooks": exit_hooks,
@@ -134,9 +159,10 @@ def build_launcher(result: Any, launcher: Any, run: Any = None) -> Any | None:
     }
     source = f"def launcher({parameters}):\n" + "\n".join(f"    {line}" for line in body)
     exec(source, scope)  # noqa: S102  (as torch's _gen_launcher_code: argument names and Inductor's grid)
-    direct: Any = scope["launcher"]
-    direct.__dict__.update(launcher.__dict__)
-    return direct
+    built: Any = scope["launcher"]
+    built.__dict__.update(launcher.__dict__)
+    built._expected_positional_count = len(def_args)  # torch's message for a stream among the arguments
+    return built
 
 
 class GXUCoordescTuner(CoordescTuner):
@@ -163,6 +189,28 @@ class GXUCoordescTuner(CoordescTuner):
 
 class DeviceCachingAutotuner(CachingAutotuner):
     """torch's autotuner for the Triton target that the device's runtime names, with gxu's steady-state launcher."""
+
+    fn: Any
+
+    def _precompile_config(self, cfg: Any) -> Any:
+        result = super()._precompile_config(cfg)
+        return self._attach(StaticCompileResult.of(result, self.heuristic_type) or result)
+
+    def _make_launchers(self) -> None:
+        for result in self.compile_results:  # which may come from a cache or a compile worker
+            self._attach(result)
+        super()._make_launchers()
+
+    def _attach(self, result: Any) -> Any:
+        if isinstance(result, StaticCompileResult):
+            result.make_full_launcher = functools.partial(self._make_full_launcher, result.config)
+        return result
+
+    def _make_full_launcher(self, cfg: Any) -> Any:
+        """torch's own launcher of a configuration, where its `StaticCompileResult` is not enough."""
+        if self.fn.fn is None:  # compiled in another process
+            self.fn = self._reload_kernel().fn
+        return super()._precompile_config(cfg).make_launcher()
 
     def _create_compile_meta(self, cfg: Any) -> dict[str, Any]:
         meta: dict[str, Any] = super()._create_compile_meta(cfg)
@@ -197,7 +245,8 @@ class DeviceCachingAutotuner(CachingAutotuner):
     def _build_fast_launcher(self, launcher: Any) -> Any | None:
         for result in self.compile_results:
             if result.config is launcher.config:
-                built = build_launcher(result, launcher)
+                static = isinstance(result, StaticCompileResult)  # whose launcher goes straight to the runtime
+                built = launcher if static else build_launcher(result, launcher)
                 if built is not None:
                     # Found before the method of this name.
                     self.__dict__["run"] = build_run(result, launcher, super().run)

@@ -62,7 +62,8 @@ def packed_signature(types: Sequence[Any]) -> str:
     return "".join(parts)
 
 
-def _is_plain(kind: Any) -> bool:
+def is_plain(kind: Any) -> bool:
+    """Whether a parameter of this type is one argument of a launch: no tuple, no descriptor made on the host."""
     return isinstance(kind, str) and _DESCRIPTOR.match(kind) is None
 
 
@@ -72,7 +73,7 @@ def flatten(types: Sequence[Any], args: Sequence[Any]) -> list[Any]:
     for kind, arg in zip(types, args, strict=True):
         if isinstance(kind, (tuple, list)):
             flat += flatten(kind, arg)
-        elif _is_plain(kind):
+        elif is_plain(kind):
             flat.append(arg)
         else:
             shape, strides = tuple(arg.shape), tuple(arg.strides)
@@ -108,7 +109,7 @@ def launcher_of(src: Any) -> Callable[..., None]:
     from gxu import _C
 
     types = list(src.signature.values())
-    flat = all(map(_is_plain, types))
+    flat = all(map(is_plain, types))
     signature = packed_signature(types)
     launch = _C.launch
 
