@@ -15,7 +15,7 @@ import torch._prims.rng_prims
 import torch.utils._triton
 from process_helpers import RunPython
 from torch._higher_order_ops import associative_scan
-from torch._inductor import compile_fx, cpp_builder, cudagraph_utils, output_code, utils
+from torch._inductor import compile_fx, cpp_builder, cudagraph_utils, ir, output_code, utils
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import cpp_wrapper_gpu
 from torch._inductor.fx_passes import freezing_patterns, joint_graph
@@ -50,6 +50,8 @@ def source_digest(function: Any) -> str:
         (torch._prims.rng_prims.register_run_and_save_rng_state_op, "d4e1807e7ce4b75c"),
         (torch._prims.rng_prims.register_run_with_rng_state_op, "632ab15dcc0d6554"),
         (InductorChoices.reduction_split_factor, "be356cc6ab5a5f62"),
+        (ir.is_cpu, "aedb87c9969459cd"),
+        (ir.StorageBox.should_realize_on_reuse, "4d9f56e34e0f7f9c"),
         (InductorChoices.get_config_heuristics, "9845f28b2ac25128"),
         (flex_attention._validate_device, "640a608a661e2787"),
         (flex_decoding.get_split_k, "160e582ffc082a39"),
@@ -79,6 +81,7 @@ def patched_symbols() -> list[Any]:
     return [
         torch.utils._triton.has_triton,
         InductorChoices.reduction_split_factor,
+        ir.is_cpu,
         InductorChoices.get_config_heuristics,
         flex_attention._validate_device,
         flex_decoding.get_split_k,
@@ -254,6 +257,22 @@ def test_split_factor_of_other_devices_is_torchs() -> None:
             assert InductorChoices.reduction_split_factor(cpu, *arguments) == original(cpu, *arguments)
     gxu = torch.device("gxu", 0)
     assert InductorChoices.reduction_split_factor(gxu, 48 * 32768, 1, True) == 48
+
+
+def test_results_of_exp_are_kept_as_on_the_cpu() -> None:
+    """One kernel computes what the next two read, in place of two that compute it again for each of 16 columns."""
+
+    def fn(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        kept = x.exp().log1p()
+        return kept[:, None] * y, (kept[:, None] + y).t().contiguous()
+
+    x, y = torch.randn(37), torch.randn(37, 16)
+    torch._dynamo.reset()
+    results, code = torch._inductor.utils.run_and_get_code(torch.compile(fn), x.to("gxu"), y.to("gxu"))
+    for result, wanted in zip(results, fn(x, y), strict=True):
+        torch.testing.assert_close(result.cpu(), wanted)
+    assert "".join(code).count("libdevice.log1p(") == 1
+    assert ir.is_cpu(torch.device("cpu")) and not ir.is_cpu(torch.device("cuda")) and not ir.is_cpu(None)
 
 
 def test_has_triton_is_torchs_until_gxu_is_used(run_python: RunPython) -> None:

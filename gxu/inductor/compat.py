@@ -136,6 +136,29 @@ def patch_reduction_split_factor() -> None:
     InductorChoices.reduction_split_factor = staticmethod(reduction_split_factor)  # type: ignore[method-assign]
 
 
+def patch_realize_heuristics() -> None:
+    """`torch._inductor.ir.is_cpu` decides how much is computed again rather than kept in memory: on a CPU, results of
+    exp, log and tanh that are used more than once are kept, where a GPU computes them again in each of its many threads
+    (pytorch#189138). Cores are as few, and memory is as near, on a gxu device that has a grid rule.
+    """
+    from torch._inductor import ir
+
+    from gxu.inductor import choices
+
+    original: Callable[[Any], bool] = ir.is_cpu
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def is_cpu(x: Any) -> bool:
+        if ir.get_device_type(x) != DEVICE_TYPE:
+            return original(x)
+        return choices.device_limits(torch.device(DEVICE_TYPE, 0)).has_grid_rule
+
+    is_cpu._gxu = True  # type: ignore[attr-defined]
+    ir.is_cpu = is_cpu  # type: ignore[assignment]
+
+
 def patch_config_heuristics() -> None:
     """`InductorChoices.get_config_heuristics` knows the tiles of convolutions and attention for a fixed list of device
     types; Inductor takes one choices class for all devices (pytorch#189137), so other devices are passed on."""
@@ -503,6 +526,7 @@ def apply() -> None:
     extend_channels_last_devices()
     patch_has_triton()
     patch_is_big_gpu()
+    patch_realize_heuristics()
     patch_config_heuristics()
     patch_flex_decoding_split()
     patch_grouped_products()

@@ -11,7 +11,6 @@ Compile workers make these too: nothing here touches the runtime before a kernel
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,8 +79,10 @@ class StaticKernel:
             active_driver().utils.unload_module(module)
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # as Triton's kernel: the runtime may be gone when Python ends
+        try:  # noqa: SIM105  (when Python ends, the module's names, contextlib among them, may be gone)
             self.close()
+        except Exception:
+            pass
 
 
 class StaticCompileResult(StaticTritonCompileResult[Any]):
