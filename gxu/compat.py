@@ -1,4 +1,4 @@
-"""Patches of torch outside its compiler: what no registration function reaches.
+"""Patches of torch outside its compiler, and of safetensors: what no registration function reaches.
 
 Each is idempotent, answers for gxu alone, names the upstream request that would make it unnecessary, and has a test
 that fails when the patched symbol changes. Those of Dynamo and Inductor are in gxu/inductor/compat.py.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import operator
+import sys
 import unittest
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import torch
 
 from gxu import _C, dlpack
+from gxu._device import get_device_index
 from gxu._name import DEVICE_TYPE
 
 _DATA_PARALLEL_ERROR = (
@@ -157,6 +160,54 @@ def patch_memory_snapshot() -> None:
     module._snapshot = _snapshot
 
 
+def patch_profiler_names() -> None:
+    """Tables of averages may be sorted, and stacks exported, by `self_gxu_time_total` and the like, as by CUDA's and
+    XPU's names for what the profiler calls `self_device_time_total`; its list of devices is fixed."""
+    module: Any = importlib.import_module("torch.autograd.profiler_util")
+    events: Any = module.EventList
+    original: Any = events.supported_export_stacks_metrics
+    if getattr(original, "_gxu", False):
+        return
+    for name in (
+        "device_time",
+        "device_time_total",
+        "self_device_time_total",
+        "device_memory_usage",
+        "self_device_memory_usage",
+    ):
+        setattr(module.FormattedTimesMixin, name.replace("device", DEVICE_TYPE), property(operator.attrgetter(name)))
+
+    @functools.wraps(original)
+    def supported_export_stacks_metrics(self: Any) -> list[str]:
+        return [*original(self), f"self_{DEVICE_TYPE}_time_total"]
+
+    supported_export_stacks_metrics._gxu = True  # type: ignore[attr-defined]
+    events.supported_export_stacks_metrics = supported_export_stacks_metrics
+
+
+def patch_safetensors() -> None:
+    """safetensors knows the names of devices at compile time, and takes other accelerators by number alone.
+
+    Applied when that package is imported.
+    """
+    module: Any = importlib.import_module("safetensors")
+    original: Any = module.safe_open
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original, updated=())
+    def safe_open(filename: Any, framework: Any, device: Any = "cpu", **kwargs: Any) -> Any:
+        if isinstance(device, (str, torch.device)) and str(device).partition(":")[0] == DEVICE_TYPE:
+            device = get_device_index(device)
+        return original(filename, framework, device, **kwargs)
+
+    safe_open._gxu = True  # type: ignore[attr-defined]
+    module.safe_open = safe_open
+    loader = sys.modules.get("safetensors.torch")
+    if loader is not None:
+        loader.safe_open = safe_open  # type: ignore[attr-defined]
+
+
 def patch_inductor_test_helpers() -> None:
     """`torch.testing._internal.inductor_utils` tells PyTorch's Inductor tests which GPU they run on, from a fixed list
     (pytorch#189135). On a machine that has none of these they run on gxu, as they would after `import torch` on a
@@ -194,3 +245,4 @@ def apply() -> None:
     patch_linear_cross_entropy()
     patch_memory_snapshot()
     patch_convolution_format()
+    patch_profiler_names()

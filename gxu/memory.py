@@ -315,4 +315,9 @@ def _fail_allocation(nth: int, device: DeviceLike = None) -> None:
 
 
 def ipc_collect() -> None:
-    """Frees memory that other processes have released; gxu frees it as soon as they do."""
+    """Frees memory of tensors that were sent to other processes, are gone here, and are open there.
+
+    Sending and freeing shared tensors do this, too, and the allocator before it runs out of memory.
+    """
+    if _C.is_initialized():
+        _C.free_opened_memory()

@@ -1,7 +1,7 @@
 """gxu tensors in torch.multiprocessing: queues, pipes and arguments of processes share their memory.
 
-As with torch.cuda, the sending process must keep a tensor until the receiving one has opened it, the sender waits for
-nothing else, and processes that use gxu are started with the 'spawn' or 'forkserver' method.
+As with torch.cuda, the memory of a tensor that was sent stays until the receiving process has opened it, the sending
+process must not end before that, and processes that use gxu are started with the 'spawn' or 'forkserver' method.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ def _reduce_storage(storage: torch.UntypedStorage) -> _Reduced:
         return reductions.reduce_storage(storage)
     if storage.nbytes() == 0:
         return _rebuild_empty_storage, (storage.device.index,)
-    handle = _C.share_storage(storage)
+    handle, receipt = _C.share_storage(storage)
     reductions.shared_cache[_cache_key(handle)] = reductions.StorageWeakRef(storage)
-    return _rebuild_storage, (handle, storage.nbytes(), storage.device.index)
+    return _rebuild_storage, (handle, receipt, storage.nbytes(), storage.device.index)
 
 
-def _rebuild_storage(handle: bytes, nbytes: int, device_index: int) -> torch.UntypedStorage:
+def _rebuild_storage(handle: bytes, receipt: bytes, nbytes: int, device_index: int) -> torch.UntypedStorage:
     """The storage behind a handle; the same one for each tensor that came with this handle and is still alive."""
     storage = reductions.storage_from_cache(torch.UntypedStorage, _cache_key(handle))
     if storage is None:
         storage = _C.open_storage(handle, nbytes, device_index)
         reductions.shared_cache[_cache_key(handle)] = reductions.StorageWeakRef(storage)
+    if receipt:
+        _C.return_receipt(receipt)
     return storage
 
 

@@ -20,11 +20,25 @@ def test_visible_devices_are_chosen_and_ordered(run_python: RunPython) -> None:
     assert run_on(run_python, 4, code, "2") == "['02']\n"
 
 
-@pytest.mark.parametrize("visible", ["4", "-1", "0,0", "0;1", "1,", ",1", "a"])
+@pytest.mark.parametrize("visible", ["4", "0,-1", "0,0", "0;1", "1,", ",1", "a"])
 def test_wrong_visible_devices(run_python: RunPython, visible: str) -> None:
     environment = {"GXU_DEVICE_COUNT": "4", "GXU_VISIBLE_DEVICES": visible}
     result = run_python("-c", "import torch; torch.ones(1, device='gxu')", env=environment)
     assert f"GXU_VISIBLE_DEVICES is '{visible}': want different numbers from 0 to 3" in result.stderr
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_devices_can_be_hidden(run_python: RunPython, visible: str) -> None:
+    """As with CUDA_VISIBLE_DEVICES."""
+    code = """
+assert torch.gxu.device_count() == 0 and not torch.gxu.is_available() and not torch.accelerator.is_available()
+torch.manual_seed(0)
+try:
+    torch.ones(1, device="gxu")
+except RuntimeError as error:
+    print(error)
+"""
+    assert "which hides all devices: unset it, or name some" in run_on(run_python, 2, code, visible)
 
 
 def test_guards(run_python: RunPython) -> None:

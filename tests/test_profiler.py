@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 from process_helpers import RunPython
+from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import DeviceType, ProfilerActivity, profile, record_function, schedule
 
 BOTH = (ProfilerActivity.CPU, ProfilerActivity.PrivateUse1)
@@ -111,6 +112,36 @@ def test_key_averages_show_device_time(tmp_path: Path) -> None:
     table = profiler.key_averages(group_by_input_shape=True).table(sort_by="self_device_time_total")
     assert "Self GXU" in table
     assert "[200, 200]" in table
+    assert product.gxu_time_total == product.self_gxu_time_total == product.device_time_total
+    assert profiler.key_averages().table(sort_by="self_gxu_time_total") == profiler.key_averages().table(
+        sort_by="self_device_time_total"
+    )
+
+
+def test_ranges_do_not_count_for_the_calls_inside_them() -> None:
+    """What a range spans on the device is an entry of its own; the call's total is that of its kernels."""
+    a = torch.randn(200, 200, device="gxu")
+    a @ a
+    with profile(activities=BOTH) as profiler, record_function("outer part"):
+        a @ a
+        with record_function("inner part"):
+            a @ a
+    kernels = [event for event in profiler.events() if event.name == "aten::mm [delegate]"]
+    total = sum(event.time_range.elapsed_us() for event in kernels)
+    (outer,) = (
+        entry for entry in profiler.key_averages() if entry.key == "outer part" and entry.device_type == DeviceType.CPU
+    )
+    assert outer.device_time_total == pytest.approx(total)
+    assert outer.self_device_time_total == 0
+
+
+def test_stacks_are_exported_by_device_time(tmp_path: Path) -> None:
+    a = torch.randn(200, 200, device="gxu")
+    with profile(activities=BOTH, with_stack=True, experimental_config=_ExperimentalConfig(verbose=True)) as profiler:
+        a @ a
+    profiler.export_stacks(str(tmp_path / "stacks"), "self_gxu_time_total")
+    with pytest.raises(ValueError, match="self_gxu_time_total"):
+        profiler.export_stacks(str(tmp_path / "stacks"), "self_unknown_time_total")
 
 
 def test_record_function_spans_its_work_on_the_device(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from process_helpers import RunPython
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
@@ -201,19 +201,22 @@ def test_whole_modules_and_parameters() -> None:
 
 
 def test_safetensors(tmp_path: Path) -> None:
-    """safetensors knows names of devices at compile time: gxu is the accelerator's number, or a copy afterwards."""
+    """safetensors knows names of devices at compile time, and others by number: gxu adds its own."""
     file = tmp_path / "x.safetensors"
     tensors = {"a": torch.randn(5, 3, device="gxu"), "b": torch.arange(4, device="gxu")}
     save_file(tensors, file)
-    for loaded in (load_file(file), load_file(file, device=0)):
+    for loaded in (load_file(file), load_file(file, device=0), load_file(file, device="gxu")):
         assert {name: value.tolist() for name, value in loaded.items()} == {
             name: value.tolist() for name, value in tensors.items()
         }
     assert load_file(file)["a"].device == CPU
-    assert load_file(file, device=0)["a"].device == GXU
-    with safe_open(file, framework="pt", device=0) as opened:
-        assert opened.get_tensor("b").device == GXU
-        assert opened.get_slice("a")[1:2].tolist() == tensors["a"][1:2].tolist()
+    for device in (0, "gxu", "gxu:0"):
+        assert load_file(file, device=device)["a"].device == GXU
+        with safe_open(file, framework="pt", device=device) as opened:
+            assert opened.get_tensor("b").device == GXU
+            assert opened.get_slice("a")[1:2].tolist() == tensors["a"][1:2].tolist()
+    with pytest.raises(SafetensorError, match="device nonsense is invalid"):
+        safe_open(file, framework="pt", device="nonsense")
     model, other = make_model().to("gxu"), make_model().to("gxu")
     save_model(model, str(file))
     load_model(other, file)
@@ -304,6 +307,7 @@ assert shared.device == x.device and shared.data_ptr() == x.data_ptr()
 assert x.__dlpack_device__()[1] == 1
 save_file({"x": x}, "x.safetensors")
 assert str(load_file("x.safetensors", device=1)["x"].device) == "gxu:1"
+assert str(load_file("x.safetensors", device="gxu:1")["x"].device) == "gxu:1"
 
 y = torch.ones(6, device="gxu:0")
 with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.GXU]) as profiler:

@@ -25,6 +25,7 @@
 #include "graph_outputs_module.h"
 #include "kernel_launcher_module.h"
 #include "launcher.h"
+#include "receipts.h"
 #include "shared_event.h"
 #include "sharing.h"
 #include "stream.h"
@@ -281,14 +282,21 @@ void define_shared_event(py::module_& m) {
 
 void define_memory_functions(py::module_& m) {
   m.def("share_storage", wrap([](const at::Storage& storage) {
-          std::string handle;
+          SharedStorage shared;
           {
             const py::gil_scoped_release no_gil;
-            handle = share_storage(storage);
+            shared = share_storage(storage);
           }
-          return py::bytes(handle);
+          return std::make_pair(py::bytes(shared.handle), py::bytes(shared.receipt));
         }),
-        py::arg("storage"));
+        py::arg("storage"), "The handle of the storage's memory for another process, and a receipt of it.");
+  m.def("return_receipt", wrap(&return_receipt), py::arg("receipt"),
+        "Tells the process that issued the receipt that the memory was opened.");
+  m.def("free_opened_memory", wrap([] {
+          const py::gil_scoped_release no_gil;
+          free_opened_memory();
+        }),
+        "Frees the memory of sent storages that are gone here, and that all receivers have opened.");
   m.def("open_storage", wrap([](const std::string& handle, size_t nbytes, int64_t device) {
           return open_storage(handle, nbytes, device);
         }),

@@ -226,9 +226,9 @@ class Session final : public libkineto::IActivityProfilerSession {
       }
       GenericTraceActivity& activity =
           add(ActivityType::GPU_USER_ANNOTATION, annotation->name(), range.start, range.end);
+      // Not linked, as CUDA's are not: torch.profiler adds up what is linked to an operator, and the kernels are.
       activity.device = device;
       activity.resource = lane;
-      activity.linked = annotation;
     }
   }
 

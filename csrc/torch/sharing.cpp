@@ -2,12 +2,18 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "allocator.h"
 #include "device_name.h"
+#include "receipts.h"
 #include "stream.h"
 
 namespace gxu {
@@ -18,19 +24,49 @@ struct SharedBlock {
   void* pointer;
   gxuIpcMemHandle_t handle;
   bool is_imported;
+  std::vector<Receipt> receipts;  // messages that nobody has opened yet, and some that somebody has
 };
 
+// Guards the receipts of blocks and the blocks without a storage.
+std::mutex& sharing_mutex() {
+  static auto* mutex = new std::mutex;
+  return *mutex;
+}
+
+// Blocks whose storage is gone while a message with them is under way. Leaked on purpose, as their memory is: the
+// process ends.
+std::vector<std::unique_ptr<SharedBlock>>& unopened_blocks() {
+  static auto* blocks = new std::vector<std::unique_ptr<SharedBlock>>;
+  return *blocks;
+}
+
+// Forgets the messages that were opened; whether there are others. With the mutex.
+bool is_awaited(SharedBlock& block) {
+  auto& receipts = block.receipts;
+  receipts.erase(std::remove_if(receipts.begin(), receipts.end(), &take_back_if_returned), receipts.end());
+  return !receipts.empty();
+}
+
 void release_block(void* context) {
-  const std::unique_ptr<SharedBlock> block(static_cast<SharedBlock*>(context));
+  std::unique_ptr<SharedBlock> block(static_cast<SharedBlock*>(context));
   if (is_in_bad_fork()) {
     return;  // the memory is the parent's business
   }
-  // Both wait for the work that uses the memory. Errors: the process is exiting.
+  // Both free functions wait for the work that uses the memory. Errors: the process is exiting.
   if (block->is_imported) {
     runtime().gxuIpcCloseMemHandle(block->pointer);
-  } else {
+    return;
+  }
+  {
+    std::lock_guard<std::mutex> lock(sharing_mutex());
+    if (is_awaited(*block)) {
+      unopened_blocks().push_back(std::move(block));
+    }
+  }
+  if (block != nullptr) {
     runtime().gxuFree(block->pointer);
   }
+  free_opened_memory();
 }
 
 at::DataPtr make_pointer(std::unique_ptr<SharedBlock> block, c10::Device device) {
@@ -44,6 +80,7 @@ std::unique_ptr<SharedBlock> allocate_shared(size_t nbytes, c10::DeviceIndex dev
   block->is_imported = false;
   gxuError_t error = runtime().gxuMalloc(&block->pointer, nbytes);
   if (error == gxuErrorOutOfMemory) {
+    free_opened_memory();
     CachingAllocator::instance().emptyCache({0, 0});
     error = runtime().gxuMalloc(&block->pointer, nbytes);
   }
@@ -61,11 +98,11 @@ std::unique_ptr<SharedBlock> allocate_shared(size_t nbytes, c10::DeviceIndex dev
 }
 
 // Moves the storage's contents; nothing else may use the storage meanwhile.
-const SharedBlock& move_to_shared(c10::StorageImpl& storage) {
+SharedBlock& move_to_shared(c10::StorageImpl& storage) {
   const c10::Device device = storage.device();
   void* source = storage.mutable_data();  // of its own, where it shared its memory until a write
   std::unique_ptr<SharedBlock> block = allocate_shared(storage.nbytes(), device.index());
-  const SharedBlock& result = *block;
+  SharedBlock& result = *block;
   at::DataPtr pointer = make_pointer(std::move(block), device);
   const DeviceScope scope(device.index());
   const gxuStream_t stream = native_stream(current_stream_id(device.index()));
@@ -76,23 +113,55 @@ const SharedBlock& move_to_shared(c10::StorageImpl& storage) {
   return result;
 }
 
-const SharedBlock* shared_block(const c10::StorageImpl& storage) {
+SharedBlock* shared_block(const c10::StorageImpl& storage) {
   const at::DataPtr& pointer = storage.data_ptr();
-  return pointer.get_deleter() == &release_block ? static_cast<const SharedBlock*>(pointer.get_context()) : nullptr;
+  return pointer.get_deleter() == &release_block ? static_cast<SharedBlock*>(pointer.get_context()) : nullptr;
+}
+
+// The receipt of a message with the block. None for another process's memory: that process keeps it or does not.
+std::string add_receipt(SharedBlock& block) {
+  if (block.is_imported) {
+    return {};
+  }
+  std::lock_guard<std::mutex> lock(sharing_mutex());
+  is_awaited(block);
+  std::optional<IssuedReceipt> issued = issue_receipt();
+  if (!issued.has_value()) {
+    return {};
+  }
+  block.receipts.push_back(issued->receipt);
+  return std::move(issued->bytes);
 }
 
 }  // namespace
 
-std::string share_storage(const c10::Storage& storage) {
+SharedStorage share_storage(const c10::Storage& storage) {
   static auto* mutex = new std::mutex;  // two threads may send one storage
   c10::StorageImpl& impl = *storage.unsafeGetStorageImpl();
   TORCH_CHECK(impl.device_type() == kGxu, "expected a storage on ", device_name(), ", but got one on ", impl.device());
   TORCH_CHECK(impl.nbytes() > 0, "a storage without memory cannot be shared");
   synchronize_device(impl.device().index());
+  free_opened_memory();
   std::lock_guard<std::mutex> lock(*mutex);
-  const SharedBlock* block = shared_block(impl);
-  const gxuIpcMemHandle_t& handle = block != nullptr ? block->handle : move_to_shared(impl).handle;
-  return {handle.reserved, sizeof(handle.reserved)};
+  SharedBlock* found = shared_block(impl);
+  SharedBlock& block = found != nullptr ? *found : move_to_shared(impl);
+  return {{block.handle.reserved, sizeof(block.handle.reserved)}, add_receipt(block)};
+}
+
+bool free_opened_memory() {
+  std::vector<std::unique_ptr<SharedBlock>> opened;
+  {
+    std::lock_guard<std::mutex> lock(sharing_mutex());
+    auto& blocks = unopened_blocks();
+    const auto first =
+        std::stable_partition(blocks.begin(), blocks.end(), [](const auto& block) { return is_awaited(*block); });
+    opened.assign(std::make_move_iterator(first), std::make_move_iterator(blocks.end()));
+    blocks.erase(first, blocks.end());
+  }
+  for (const auto& block : opened) {
+    runtime().gxuFree(block->pointer);
+  }
+  return !opened.empty();
 }
 
 c10::Storage open_storage(const std::string& handle, size_t nbytes, int64_t device) {

@@ -79,6 +79,12 @@ def _offer_to_triton_tests() -> None:
     compat.patch_triton_test_helpers()
 
 
+def _name_device_to_safetensors() -> None:
+    from gxu import compat
+
+    compat.patch_safetensors()
+
+
 def _register_inductor() -> None:
     from gxu.inductor.registration import register
 
@@ -97,6 +103,7 @@ _TRIGGERS: dict[str, Callable[[], None]] = {
     "torch.nn.attention.flex_attention": _accept_flex_attention,
     "torch.testing._internal.inductor_utils": _offer_to_inductor_tests,
     "torch.testing._internal.triton_utils": _offer_to_triton_tests,
+    "safetensors": _name_device_to_safetensors,
 }
 
 
@@ -105,7 +112,9 @@ def _run(name: str) -> None:
     try:
         _TRIGGERS[name]()
     except Exception:
-        log.exception("gxu could not register itself after the import of %s: torch.compile will not work on gxu", name)
+        log.exception(
+            "gxu could not register itself after the import of %s: what needs that will not work on gxu", name
+        )
 
 
 class _RegistrationFinder(importlib.abc.MetaPathFinder):

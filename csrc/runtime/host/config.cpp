@@ -34,10 +34,15 @@ std::vector<int> all_devices(int count) {
   return devices;
 }
 
-// The numbers in GXU_VISIBLE_DEVICES, "2,0"; all devices where it is not set.
+// The numbers in GXU_VISIBLE_DEVICES, "2,0"; all devices where it is not set. An empty text and -1 hide all devices, as
+// they do in CUDA_VISIBLE_DEVICES.
 std::vector<int> read_visible_devices(int count) {
   const char* text = std::getenv("GXU_VISIBLE_DEVICES");
-  if (text == nullptr || *text == '\0') return all_devices(count);
+  if (text == nullptr) return all_devices(count);
+  if (*text == '\0' || std::strcmp(text, "-1") == 0) {
+    fail(gxuErrorNoDevice, "GXU_VISIBLE_DEVICES is '%s', which hides all devices: unset it, or name some, as in '0,2'",
+         text);
+  }
   std::vector<int> devices;
   const char* end = text + std::strlen(text);
   for (const char* at = text;; ++at) {

@@ -106,6 +106,7 @@ class DeviceCache {
   void synchronize_events(Lock& lock);
   void collect_garbage(size_t wanted, Lock& lock);
   bool release_oversize_segment(size_t wanted, Lock& lock);
+  bool release_sent_memory(Lock& lock);
   bool release_delegates_memory(Lock& lock);
   void take_segment(Block* block, const Context& context);
   void free_taken_segments(Lock& lock);

@@ -8,6 +8,7 @@
 
 #include "../cuda_delegate.h"
 #include "../gil.h"
+#include "../sharing.h"
 #include "../stream.h"
 #include "device_cache.h"
 #include "memory_guard.h"
@@ -96,6 +97,9 @@ Block* DeviceCache::grow(size_t size, size_t requested, BlockPool& pool, c10::St
       block = add_segment(size, requested, pool, stream, context, lock);
     }
   }
+  if (block == nullptr && release_sent_memory(lock)) {
+    block = add_segment(size, requested, pool, stream, context, lock);
+  }
   if (block == nullptr && release_delegates_memory(lock)) {
     block = add_segment(size, requested, pool, stream, context, lock);
   }
@@ -106,6 +110,12 @@ Block* DeviceCache::grow(size_t size, size_t requested, BlockPool& pool, c10::St
     throw_out_of_memory(requested, stream, id, context, lock);
   }
   return block;
+}
+
+// What was kept for other processes until they had it.
+bool DeviceCache::release_sent_memory(Lock& lock) {
+  const Unlocked unlocked(lock);
+  return free_opened_memory();
 }
 
 // What PyTorch's CUDA allocator keeps of the same device without using it.
