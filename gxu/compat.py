@@ -22,7 +22,7 @@ from gxu._device import get_device_index
 from gxu._name import DEVICE_TYPE
 
 _DATA_PARALLEL_ERROR = (
-    "torch.nn.DataParallel does not support gxu devices: run the model itself on one device, or train in one process for "
+    "torch.nn.DataParallel does not support gxu devices: run the model itself on one device, or train in a process for "
     "each device and average the gradients on the CPU (torch.distributed has no backend for gxu tensors)"
 )
 
