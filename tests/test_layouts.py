@@ -1,9 +1,12 @@
-"""Sparse and quantized tensors: the CPU's operators on tensors whose parts are gxu memory."""
+"""Sparse, nested and quantized tensors: the CPU's operators on tensors whose parts are gxu memory."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 LAYOUTS = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
@@ -145,3 +148,60 @@ def test_quantized_operators() -> None:
         expected, actual = function(x), function(x.to("gxu"))
         assert actual.is_gxu and actual.q_scale() == expected.q_scale()
         assert torch.equal(actual.int_repr().cpu(), expected.int_repr())
+
+
+LENGTHS = (2, 5, 3)
+
+NESTED: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "add": lambda x, y: x + y * 2,
+    "in place": lambda x, y: x.clone().mul_(y).relu_(),
+    "transpose": lambda x, y: x.transpose(1, 2).contiguous(),
+    "matmul": lambda x, y: x @ y.transpose(1, 2),
+    "linear": lambda x, y: F.linear(x, torch.ones(3, 4, device=x.device), torch.ones(3, device=x.device)),
+    "softmax": lambda x, y: F.softmax(x, -1),
+    "layer norm": lambda x, y: F.layer_norm(x, (4,), *torch.ones(2, 4, device=x.device)),
+    "to double": lambda x, y: x.double(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("function", NESTED.values(), ids=NESTED.keys())
+def test_nested_tensors_and_their_gradients(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+    left, right = ([torch.randn(length, 4) for length in LENGTHS] for _ in range(2))
+    results = []
+    for device in ("cpu", "gxu"):
+        leaves = [tensor.detach().clone().to(device).requires_grad_() for tensor in (*left, *right)]
+        x, y = (torch.nested.as_nested_tensor(half) for half in (leaves[:3], leaves[3:]))
+        result = function(x, y)
+        assert result.is_nested and result.device.type == device
+        padded = result.to_padded_tensor(0.0)
+        gradients = torch.autograd.grad(padded.sin().sum(), leaves, allow_unused=True)
+        results.append([None if tensor is None else tensor.cpu() for tensor in (padded.detach(), *gradients)])
+    assert any(gradient is not None for gradient in results[1][1:])
+    torch.testing.assert_close(results[1], results[0])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_move() -> None:
+    tensors = [torch.randn(length, 4) for length in LENGTHS]
+    moved = torch.nested.nested_tensor(tensors).to("gxu")
+    assert moved.device == torch.device("gxu:0") and "device='gxu:0'" in repr(moved)
+    for part, back, expected in zip(moved.unbind(), moved.cpu().unbind(), tensors, strict=True):
+        assert part.is_gxu and torch.equal(part.cpu(), expected) and torch.equal(back, expected)
+    moved[1].fill_(7)
+    assert moved.unbind()[1].unique().tolist() == [7], "its parts are views of it"
+    assert not moved._nested_tensor_size().is_gxu, "shapes are on the CPU"
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_attention_of_jagged_tensors() -> None:
+    tensors = [torch.randn(length, 4) for length in LENGTHS]
+    results = []
+    for device in ("cpu", "gxu"):
+        leaves = [tensor.detach().clone().to(device).requires_grad_() for tensor in tensors]
+        jagged = torch.nested.as_nested_tensor(leaves, layout=torch.jagged)
+        heads = jagged.unflatten(-1, (2, 2)).transpose(1, 2)
+        result = F.scaled_dot_product_attention(heads, heads, heads).transpose(1, 2).flatten(-2).values()
+        gradients = torch.autograd.grad(result.square().sum(), leaves)
+        results.append([tensor.detach().cpu() for tensor in (result, *gradients)])
+    torch.testing.assert_close(results[1], results[0])

@@ -39,6 +39,9 @@ bool accepts_cpu_tensors(const c10::OperatorHandle& op) {
       "aten::_copy_from",
       "aten::_copy_from_and_resize",
       "aten::empty_quantized",
+      "aten::_nested_view_from_buffer",
+      "aten::_nested_view_from_buffer_copy",
+      "aten::_nested_from_padded",
   };
   return names.count(op.schema().name()) > 0;
 }
@@ -223,7 +226,8 @@ class DelegatedCall {
 
   // Sparse kernels (_sparse_mm_reduce_impl) ask whether they must compute what only the gradient needs.
   void keep_requires_grad(const at::Tensor& alias, const at::Tensor& tensor) const {
-    if (C10_UNLIKELY(functionality_ != c10::DispatchKey::Dense) && tensor.requires_grad()) {
+    if (C10_UNLIKELY(functionality_ != c10::DispatchKey::Dense && functionality_ != c10::DispatchKey::NestedTensor) &&
+        tensor.requires_grad()) {
       alias.unsafeGetTensorImpl()->set_requires_grad(true);
     }
   }
@@ -324,6 +328,8 @@ template void delegate_operator<c10::DispatchKey::Sparse>(const c10::OperatorHan
                                                           torch::jit::Stack*);
 template void delegate_operator<c10::DispatchKey::SparseCsr>(const c10::OperatorHandle&, c10::DispatchKeySet,
                                                              torch::jit::Stack*);
+template void delegate_operator<c10::DispatchKey::NestedTensor>(const c10::OperatorHandle&, c10::DispatchKeySet,
+                                                                torch::jit::Stack*);
 template void delegate_operator<c10::DispatchKey::Quantized>(const c10::OperatorHandle&, c10::DispatchKeySet,
                                                              torch::jit::Stack*);
 

@@ -63,20 +63,6 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   }
 }
 
-// PyTorch's strided nested tensors are for CPU and CUDA alone; those of layout jagged need nothing from a device.
-at::Tensor nested_tensor_from_mask(const at::Tensor& tensor, const at::Tensor& mask, bool mask_check) {
-  TORCH_CHECK_NOT_IMPLEMENTED(false, "nested tensors of layout strided are not supported on ", device_name(),
-                              "; use torch.nested.nested_tensor(..., layout=torch.jagged).");
-}
-
-// What torch.nn.TransformerEncoder asks, in evaluation with a padding mask, before it makes such a tensor.
-bool suits_nested_tensors(const at::Tensor& tensor, const at::Tensor& mask) { return false; }
-
-TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
-  library.impl("_nested_tensor_from_mask", &nested_tensor_from_mask);
-  library.impl("_nested_tensor_from_mask_left_aligned", &suits_nested_tensors);
-}
-
 TORCH_LIBRARY_IMPL(aten, SparsePrivateUse1, library) { library.impl("copy_", &copy_sparse<c10::DispatchKey::Sparse>); }
 TORCH_LIBRARY_IMPL(aten, SparseCsrPrivateUse1, library) {
   library.impl("copy_", &copy_sparse<c10::DispatchKey::SparseCsr>);
@@ -90,6 +76,7 @@ void register_delegated_operators() {
   register_like<DispatchKey::Dense>(DispatchKey::CPU, DispatchKey::PrivateUse1);
   register_like<DispatchKey::Sparse>(DispatchKey::SparseCPU, DispatchKey::SparsePrivateUse1);
   register_like<DispatchKey::SparseCsr>(DispatchKey::SparseCsrCPU, DispatchKey::SparseCsrPrivateUse1);
+  register_like<DispatchKey::NestedTensor>(DispatchKey::NestedTensorCPU, DispatchKey::NestedTensorPrivateUse1);
   register_like<DispatchKey::Quantized>(DispatchKey::QuantizedCPU, DispatchKey::QuantizedPrivateUse1);
 }
 
