@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from gxu import compat, module, multiprocessing
+from gxu import compat, distributed, module, multiprocessing
 from gxu._name import DEVICE_TYPE
 
 #: What programs import from torch.gxu by its name: `from torch.gxu.amp import GradScaler`.
@@ -23,6 +23,7 @@ def register() -> None:
     torch.utils.generate_methods_for_privateuse1_backend(for_storage=True)
 
     multiprocessing.register()
+    distributed.register()
     compat.apply()
 
     from gxu.inductor import activation

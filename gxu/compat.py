@@ -208,6 +208,27 @@ def patch_safetensors() -> None:
         loader.safe_open = safe_open  # type: ignore[attr-defined]
 
 
+def patch_default_process_group_backend() -> None:
+    """A group's default backend, which DistributedDataParallel and `destroy_process_group` ask for, is gloo where
+    `init_process_group()` chose the backend itself, and none for "cpu:gloo,gxu:gxuccl", whatever was registered
+    (pytorch#189193). With a backend for gxu it is that one, as it is CUDA's for groups with CUDA."""
+    if not torch.distributed.is_available():
+        return
+    group: Any = torch.distributed.ProcessGroup
+    original: Any = group._register_backend
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def _register_backend(self: Any, device: torch.device, backend_type: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, device, backend_type, *args, **kwargs)
+        if device.type == DEVICE_TYPE:
+            self._set_default_backend(backend_type)
+
+    _register_backend._gxu = True  # type: ignore[attr-defined]
+    group._register_backend = _register_backend
+
+
 def patch_inductor_test_helpers() -> None:
     """`torch.testing._internal.inductor_utils` tells PyTorch's Inductor tests which GPU they run on, from a fixed list
     (pytorch#189135). On a machine that has none of these they run on gxu, as they would after `import torch` on a
@@ -246,3 +267,4 @@ def apply() -> None:
     patch_memory_snapshot()
     patch_convolution_format()
     patch_profiler_names()
+    patch_default_process_group_backend()

@@ -16,6 +16,7 @@
 #include "device.h"
 #include "device_guard_module.h"
 #include "device_name.h"
+#include "distributed/process_group_module.h"
 #include "factory.h"
 #include "function_module.h"
 #include "generator.h"
@@ -339,6 +340,7 @@ PYBIND11_MODULE(_C, m) {
   gxu::define_function_attributes(m);
   gxu::define_kernel_launcher(m);
   gxu::define_kernel_functions(m);
+  gxu::define_process_group(m);
   m.def("default_generator", gxu::wrap(&gxu::default_generator_object), py::arg("device"),
         "The torch.Generator that operators use on the device where none is given.");
 }
