@@ -33,6 +33,8 @@ bool is_known_to_host(at::ScalarType dtype) {
   }
 }
 
+}  // namespace
+
 at::Tensor as_movable(const at::Tensor& tensor) {
   if (!is_gxu(tensor) || is_known_to_host(tensor.scalar_type()) || tensor.layout() != at::kStrided ||
       tensor.is_quantized()) {
@@ -52,9 +54,7 @@ at::Tensor as_movable(const at::Tensor& tensor) {
   }
 }
 
-}  // namespace
-
-at::Tensor HostTensors::add(const at::Tensor& tensor, TensorUse use) {
+void HostTensors::check(const at::Tensor& tensor) {
   TORCH_CHECK(is_gxu(tensor), collective_, " takes ", device_name(), " tensors, but got one ",
               tensor.defined() ? "on " + tensor.device().str() : "that is undefined",
               ": move it there, or create the group with a backend for its device as well (cpu:gloo,", device_name(),
@@ -73,8 +73,12 @@ at::Tensor HostTensors::add(const at::Tensor& tensor, TensorUse use) {
   if (std::find(devices_.begin(), devices_.end(), device) == devices_.end()) {
     devices_.push_back(device);
   }
+}
+
+at::Tensor HostTensors::add(const at::Tensor& tensor, TensorUse use) {
+  check(tensor);
   at::Tensor host;
-  if (device_delegate(device.index()) == Delegate::kCpu) {
+  if (device_delegate(tensor.device().index()) == Delegate::kCpu) {
     host = alias_as_cpu(tensor);
   } else {
     host = at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options().device(at::kCPU).pinned_memory(true));
@@ -89,6 +93,31 @@ at::Tensor HostTensors::add(const at::Tensor& tensor, TensorUse use) {
     results_.push_back(host);
   }
   return host;
+}
+
+at::Tensor HostTensors::make_buffer(int64_t numel, const at::Tensor& like) {
+  return at::empty({numel}, like.options().device(at::kCPU).pinned_memory(true));
+}
+
+at::Tensor HostTensors::add_concatenated(const std::vector<at::Tensor>& tensors) {
+  int64_t numel = 0;
+  for (const at::Tensor& tensor : tensors) {
+    check(tensor);
+    numel += tensor.numel();
+  }
+  at::Tensor host = make_buffer(numel, tensors.at(0));
+  int64_t offset = 0;
+  for (const at::Tensor& tensor : tensors) {
+    host.narrow(0, offset, tensor.numel()).copy_(tensor, /*non_blocking=*/true);
+    offset += tensor.numel();
+  }
+  return host;
+}
+
+void HostTensors::add_result(const at::Tensor& tensor, const at::Tensor& host) {
+  check(tensor);
+  results_.push_back(host);
+  uploads_.push_back({tensor, host});
 }
 
 at::Tensor HostTensors::add_moved(const at::Tensor& tensor, TensorUse use) { return add(as_movable(tensor), use); }

@@ -21,11 +21,17 @@ class HostTensors {
   // The CPU tensor for a gxu tensor. It has its contents from wait_for_streams on.
   at::Tensor add(const at::Tensor& tensor, TensorUse use);
 
-  // The same for data that the collective only moves, as a dtype that the host library has: another one of the same
-  // size in bytes where need be, and pairs of numbers for complex ones of 16 bytes.
+  // The same for data that the collective only moves: as_movable of it.
   at::Tensor add_moved(const at::Tensor& tensor, TensorUse use);
   std::vector<at::Tensor> add_moved(const std::vector<at::Tensor>& tensors, TensorUse use);
   std::vector<std::vector<at::Tensor>> add_moved(const std::vector<std::vector<at::Tensor>>& lists, TensorUse use);
+
+  // One flat pinned tensor with the contents of flat tensors of one dtype and device, for collectives that change it.
+  at::Tensor add_concatenated(const std::vector<at::Tensor>& tensors);
+  // Pinned memory for `numel` numbers of the kind of `like`, and `host`, a part of such memory, as the value of
+  // `tensor` after the collective.
+  static at::Tensor make_buffer(int64_t numel, const at::Tensor& like);
+  void add_result(const at::Tensor& tensor, const at::Tensor& host);
 
   // After the collective, and before copies to the device: divides the results by `divisor`, as ReduceOp.AVG does.
   void divide_results(int divisor) { divisor_ = divisor; }
@@ -41,6 +47,9 @@ class HostTensors {
   const std::string& collective() const { return collective_; }
 
  private:
+  // Throws where a collective cannot take the tensor, and notes its device.
+  void check(const at::Tensor& tensor);
+
   struct Copy {
     at::Tensor to;
     at::Tensor from;
@@ -53,6 +62,10 @@ class HostTensors {
   std::vector<Copy> conversions_;
   int divisor_ = 1;
 };
+
+// A view of a dense gxu tensor with a dtype of the same size that every host library moves; pairs of numbers for
+// complex ones of 16 bytes.
+at::Tensor as_movable(const at::Tensor& tensor);
 
 // The tensors that `function` makes of others.
 template <typename Function>

@@ -3,6 +3,8 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+
 #include "../device.h"
 #include "../gil.h"
 #include "../stream.h"
@@ -19,10 +21,26 @@ std::vector<at::Tensor> flatten(const std::vector<std::vector<at::Tensor>>& list
   return result;
 }
 
+bool have_one_size(const std::vector<at::Tensor>& tensors) {
+  return std::all_of(tensors.begin(), tensors.end(),
+                     [&](const at::Tensor& tensor) { return tensor.sizes() == tensors[0].sizes(); });
+}
+
 at::ScalarType dtype_of(const std::vector<at::Tensor>& tensors, const HostTensors& host) {
   TORCH_CHECK(!tensors.empty() && tensors[0].defined(), host.collective(), " takes at least one tensor, but got none");
   return tensors[0].scalar_type();
 }
+
+// Flat views of the equal parts of a contiguous tensor, one for each rank.
+std::vector<at::Tensor> split_for_ranks(const at::Tensor& tensor, int size, const HostTensors& host) {
+  TORCH_CHECK_VALUE(tensor.is_contiguous() && tensor.numel() % size == 0, host.collective(),
+                    " takes contiguous tensors of which each of the ", size, " ranks has an equal part, but got size ",
+                    tensor.sizes(), " with strides ", tensor.strides());
+  return tensor.view({size, tensor.numel() / size}).unbind();
+}
+
+// The memory of a contiguous tensor.
+at::Tensor as_bytes(const at::Tensor& tensor) { return tensor.view(-1).view(at::kByte); }
 
 // With the operator that the host library is asked for.
 template <typename Options>
@@ -101,9 +119,34 @@ ProcessGroup::WorkPtr ProcessGroup::allgather(TensorLists& outputs, Tensors& inp
                                               const c10d::AllgatherOptions& options) {
   const BelowAutograd guard;
   HostTensors host = host_tensors("allgather");
+  if (outputs.size() == 1 && inputs.size() == 1 && !have_one_size(outputs[0])) {
+    return allgather_padded(std::move(host), outputs[0], inputs[0], options);
+  }
   Tensors sources = host.add_moved(inputs, TensorUse::kRead);
   TensorLists targets = host.add_moved(outputs, TensorUse::kWrite);
   return run(c10d::OpType::ALLGATHER, std::move(host), flatten(outputs),
+             [&] { return host_->allgather(targets, sources, options); });
+}
+
+ProcessGroup::WorkPtr ProcessGroup::allgather_padded(HostTensors host, const Tensors& outputs, const at::Tensor& input,
+                                                     const c10d::AllgatherOptions& options) {
+  TORCH_CHECK_VALUE(static_cast<int>(outputs.size()) == size_ && input.sizes() == outputs[rank_].sizes(),
+                    host.collective(), " takes one output for each of the ", size_, " ranks, that of rank ", rank_,
+                    " with the size of its input, ", input.sizes());
+  int64_t largest = 0;
+  for (const at::Tensor& output : outputs) {
+    largest = std::max(largest, as_movable(output).numel());
+  }
+  const at::Tensor contents = as_movable(input).reshape(-1);
+  Tensors sources{HostTensors::make_buffer(largest, contents)};
+  sources[0].narrow(0, 0, contents.numel()).copy_(contents, /*non_blocking=*/true);
+  TensorLists targets(1);
+  for (const at::Tensor& output : outputs) {
+    const at::Tensor target = as_movable(output);
+    targets[0].push_back(HostTensors::make_buffer(largest, target));
+    host.add_result(target, targets[0].back().narrow(0, 0, target.numel()).view(target.sizes()));
+  }
+  return run(c10d::OpType::ALLGATHER, std::move(host), outputs,
              [&] { return host_->allgather(targets, sources, options); });
 }
 
@@ -131,10 +174,18 @@ ProcessGroup::WorkPtr ProcessGroup::allgather_into_tensor_coalesced(Tensors& out
                                                                     const c10d::AllgatherOptions& options) {
   const BelowAutograd guard;
   HostTensors host = host_tensors("allgather_into_tensor_coalesced");
-  Tensors sources = host.add_moved(inputs, TensorUse::kRead);
-  Tensors targets = host.add_moved(outputs, TensorUse::kWrite);
+  // Bytes, as the tensors may be of several dtypes.
+  Tensors sources;
+  TensorLists targets(size_);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Tensors parts = split_for_ranks(outputs.at(i), size_, host);
+    sources.push_back(host.add(as_bytes(inputs[i]), TensorUse::kRead));
+    for (int rank = 0; rank < size_; ++rank) {
+      targets[rank].push_back(host.add(as_bytes(parts[rank]), TensorUse::kWrite));
+    }
+  }
   return run(c10d::OpType::COALESCED, std::move(host), outputs,
-             [&] { return host_->allgather_into_tensor_coalesced(targets, sources, options); });
+             [&] { return host_->allgather_coalesced(targets, sources, options); });
 }
 
 ProcessGroup::WorkPtr ProcessGroup::gather(TensorLists& outputs, Tensors& inputs, const c10d::GatherOptions& options) {
@@ -156,41 +207,59 @@ ProcessGroup::WorkPtr ProcessGroup::scatter(Tensors& outputs, TensorLists& input
              [&] { return host_->scatter(targets, sources, options); });
 }
 
+ProcessGroup::WorkPtr ProcessGroup::reduce_parts(c10d::OpType op, HostTensors host, const Tensors& outputs,
+                                                 const TensorLists& parts, const c10d::ReduceScatterOptions& options) {
+  Reduction reduction(options.reduceOp, dtype_of(outputs, host), size_, host);
+  Tensors inputs;
+  for (const Tensors& list : parts) {
+    TORCH_CHECK_VALUE(static_cast<int>(list.size()) == size_, host.collective(), " takes one tensor for each of the ",
+                      size_, " ranks, but got ", list.size());
+    for (const at::Tensor& part : list) {
+      inputs.push_back(reduction.input(part));
+    }
+  }
+  Tensors buffers{host.add_concatenated(inputs)};
+  int64_t offset = 0;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const int64_t numel = inputs[i].numel();
+    if (static_cast<int>(i % size_) == rank_) {
+      const at::Tensor& output = outputs[i / size_];
+      TORCH_CHECK_VALUE(output.numel() == parts[i / size_][rank_].numel(), host.collective(), ": the output of size ",
+                        output.sizes(), " is for a part of size ", parts[i / size_][rank_].sizes());
+      reduction.add_result(output, buffers[0].narrow(0, offset, numel));
+    }
+    offset += numel;
+  }
+  c10d::AllreduceOptions allreduce_options;
+  allreduce_options.reduceOp = reduction.host_op();
+  allreduce_options.timeout = options.timeout;
+  allreduce_options.asyncOp = options.asyncOp;
+  return run(op, std::move(host), outputs, [&] { return host_->allreduce(buffers, allreduce_options); });
+}
+
 ProcessGroup::WorkPtr ProcessGroup::reduce_scatter(Tensors& outputs, TensorLists& inputs,
                                                    const c10d::ReduceScatterOptions& options) {
   const BelowAutograd guard;
-  HostTensors host = host_tensors("reduce_scatter");
-  Reduction reduction(options.reduceOp, dtype_of(outputs, host), size_, host);
-  TensorLists sources;
-  for (const Tensors& list : inputs) {
-    sources.push_back(reduction.add_input(list));
-  }
-  Tensors targets = reduction.add_output(outputs);
-  return run(c10d::OpType::REDUCE_SCATTER, std::move(host), outputs,
-             [&] { return host_->reduce_scatter(targets, sources, with_operator(options, reduction)); });
+  return reduce_parts(c10d::OpType::REDUCE_SCATTER, host_tensors("reduce_scatter"), outputs, inputs, options);
 }
 
 ProcessGroup::WorkPtr ProcessGroup::_reduce_scatter_base(at::Tensor& output, at::Tensor& input,
                                                          const c10d::ReduceScatterOptions& options) {
   const BelowAutograd guard;
   HostTensors host = host_tensors("reduce_scatter_tensor");
-  Reduction reduction(options.reduceOp, output.scalar_type(), size_, host);
-  at::Tensor source = reduction.add_input(input);
-  at::Tensor target = reduction.add_output(output);
-  return run(c10d::OpType::_REDUCE_SCATTER_BASE, std::move(host), {output},
-             [&] { return host_->_reduce_scatter_base(target, source, with_operator(options, reduction)); });
+  const TensorLists parts{split_for_ranks(input, size_, host)};
+  return reduce_parts(c10d::OpType::_REDUCE_SCATTER_BASE, std::move(host), {output}, parts, options);
 }
 
 ProcessGroup::WorkPtr ProcessGroup::reduce_scatter_tensor_coalesced(Tensors& outputs, Tensors& inputs,
                                                                     const c10d::ReduceScatterOptions& options) {
   const BelowAutograd guard;
   HostTensors host = host_tensors("reduce_scatter_tensor_coalesced");
-  Reduction reduction(options.reduceOp, dtype_of(outputs, host), size_, host);
-  Tensors sources = reduction.add_input(inputs);
-  Tensors targets = reduction.add_output(outputs);
-  return run(c10d::OpType::REDUCE_SCATTER_TENSOR_COALESCED, std::move(host), outputs, [&] {
-    return host_->reduce_scatter_tensor_coalesced(targets, sources, with_operator(options, reduction));
-  });
+  TensorLists parts;
+  for (const at::Tensor& input : inputs) {
+    parts.push_back(split_for_ranks(input, size_, host));
+  }
+  return reduce_parts(c10d::OpType::REDUCE_SCATTER_TENSOR_COALESCED, std::move(host), outputs, parts, options);
 }
 
 ProcessGroup::WorkPtr ProcessGroup::alltoall_base(at::Tensor& output, at::Tensor& input,

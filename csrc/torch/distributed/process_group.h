@@ -59,6 +59,14 @@ class ProcessGroup final : public c10d::Backend {
  private:
   HostTensors host_tensors(const char* collective) const { return HostTensors(name_ + ' ' + collective); }
 
+  // reduce_scatter, where parts[i][r] is what rank r contributes to, and gets of, outputs[i]: an allreduce of all
+  // parts. That is what gloo makes of it too, but its own has no future.
+  WorkPtr reduce_parts(c10d::OpType op, HostTensors host, const Tensors& outputs, const TensorLists& parts,
+                       const c10d::ReduceScatterOptions& options);
+  // allgather of tensors of several sizes, by buffers of the largest.
+  WorkPtr allgather_padded(HostTensors host, const Tensors& outputs, const at::Tensor& input,
+                           const c10d::AllgatherOptions& options);
+
   // Waits for the streams, has the host library start by `call()`, and returns the work.
   template <typename Call>
   WorkPtr run(c10d::OpType op, HostTensors tensors, Tensors outputs, Call call,

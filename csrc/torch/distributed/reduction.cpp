@@ -105,32 +105,26 @@ at::Tensor Reduction::add_in_place(const at::Tensor& tensor) {
   return tensors_.add(view(operand), TensorUse::kReadWrite);
 }
 
-at::Tensor Reduction::add_input(const at::Tensor& tensor) {
+at::Tensor Reduction::input(const at::Tensor& tensor) const {
   at::Tensor operand = convert(tensor);
   if (op_.op_ == ReduceOp::PREMUL_SUM) {
     operand = at::mul(operand, factor(operand));
   }
-  return tensors_.add(view(operand), TensorUse::kRead);
+  return view(operand).reshape(-1);
 }
 
-at::Tensor Reduction::add_output(const at::Tensor& tensor) {
-  const at::Tensor operand = convert(tensor);
+void Reduction::add_result(const at::Tensor& tensor, const at::Tensor& host) {
+  at::Tensor operand = tensor;
   if (is_converted()) {
+    operand = at::empty_like(tensor, tensor.options().dtype(converted_dtype_));
     tensors_.convert_result(tensor, operand);
   }
-  return tensors_.add(view(operand), TensorUse::kWrite);
+  operand = view(operand);
+  tensors_.add_result(operand, host.view(operand.sizes()));
 }
 
 std::vector<at::Tensor> Reduction::add_in_place(const std::vector<at::Tensor>& tensors) {
   return transformed(tensors, [this](const at::Tensor& tensor) { return add_in_place(tensor); });
-}
-
-std::vector<at::Tensor> Reduction::add_input(const std::vector<at::Tensor>& tensors) {
-  return transformed(tensors, [this](const at::Tensor& tensor) { return add_input(tensor); });
-}
-
-std::vector<at::Tensor> Reduction::add_output(const std::vector<at::Tensor>& tensors) {
-  return transformed(tensors, [this](const at::Tensor& tensor) { return add_output(tensor); });
 }
 
 }  // namespace gxu

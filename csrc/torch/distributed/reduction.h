@@ -26,11 +26,10 @@ class Reduction {
   // The CPU tensor for one that holds this rank's part and then the result.
   at::Tensor add_in_place(const at::Tensor& tensor);
   std::vector<at::Tensor> add_in_place(const std::vector<at::Tensor>& tensors);
-  // The same for separate tensors.
-  at::Tensor add_input(const at::Tensor& tensor);
-  std::vector<at::Tensor> add_input(const std::vector<at::Tensor>& tensors);
-  at::Tensor add_output(const at::Tensor& tensor);
-  std::vector<at::Tensor> add_output(const std::vector<at::Tensor>& tensors);
+  // The same for separate tensors: this rank's part, flat and on the device still, and where the result goes, which the
+  // collective leaves in `host`.
+  at::Tensor input(const at::Tensor& tensor) const;
+  void add_result(const at::Tensor& tensor, const at::Tensor& host);
 
  private:
   bool is_converted() const { return dtype_ != converted_dtype_; }
