@@ -33,6 +33,7 @@ def create_process_group(options: Any, backend_options: Any = None) -> Any:
         group = ProcessGroupGloo(options.store, options.group_rank, options.group_size, timeout=options.timeout)
     elif isinstance(backend_options, ProcessGroupGloo._Options):
         backend_options._timeout = options.timeout
+        backend_options._devices = backend_options._devices or [ProcessGroupGloo.create_default_device()]
         group = ProcessGroupGloo(options.store, options.group_rank, options.group_size, backend_options)
     else:
         raise TypeError(f"{BACKEND} takes pg_options of ProcessGroupGloo, not {type(backend_options).__name__}")

@@ -19,7 +19,8 @@ std::vector<c10::Device> devices_of(const std::vector<at::Tensor>& tensors) {
   return devices;
 }
 
-// The host library's error as torch.distributed.DistBackendError, which says what was being done.
+}  // namespace
+
 std::exception_ptr named_error(const std::string& name, const std::exception_ptr& error) {
   std::string message;
   try {
@@ -38,8 +39,6 @@ std::exception_ptr named_error(const std::string& name, const std::exception_ptr
   }
 }
 
-}  // namespace
-
 CollectiveWork::CollectiveWork(c10d::OpType op, int rank, std::string name, c10::intrusive_ptr<c10d::Work> host_work,
                                HostTensors tensors, std::vector<at::Tensor> outputs, Completion completion)
     : c10d::Work(rank, op),
@@ -54,10 +53,9 @@ CollectiveWork::CollectiveWork(c10d::OpType op, int rank, std::string name, c10:
   }
 }
 
-c10::intrusive_ptr<CollectiveWork> CollectiveWork::create(c10d::OpType op, int rank, int size,
+c10::intrusive_ptr<CollectiveWork> CollectiveWork::create(c10d::OpType op, int rank, std::string name,
                                                           c10::intrusive_ptr<c10d::Work> host_work, HostTensors tensors,
                                                           std::vector<at::Tensor> outputs, Completion completion) {
-  std::string name = c10::str(tensors.collective(), " on rank ", rank, " of ", size);
   auto work = c10::make_intrusive<CollectiveWork>(op, rank, std::move(name), std::move(host_work), std::move(tensors),
                                                   std::move(outputs), completion);
   if (completion == Completion::kByFuture) {

@@ -18,12 +18,16 @@ enum class Completion {
   kByWait,    // wait(): gloo's send and recv have no thread and no future
 };
 
+// The host library's error as torch.distributed.DistBackendError, which says what was being done: `name` is
+// "gxuccl broadcast on rank 0 of 2".
+std::exception_ptr named_error(const std::string& name, const std::exception_ptr& error);
+
 // A collective that the host library executes. wait() blocks the calling thread: the results are in device memory on
 // return, so every stream sees them. Errors and timeouts are thrown there, under the collective's name.
 class CollectiveWork final : public c10d::Work {
  public:
   // `outputs`: the gxu tensors of result() and of the future.
-  static c10::intrusive_ptr<CollectiveWork> create(c10d::OpType op, int rank, int size,
+  static c10::intrusive_ptr<CollectiveWork> create(c10d::OpType op, int rank, std::string name,
                                                    c10::intrusive_ptr<c10d::Work> host_work, HostTensors tensors,
                                                    std::vector<at::Tensor> outputs, Completion completion);
 
@@ -44,7 +48,7 @@ class CollectiveWork final : public c10d::Work {
   void complete(std::exception_ptr error);
   bool wait_for_host(std::chrono::milliseconds timeout);
 
-  const std::string name_;  // "gxuccl broadcast on rank 0 of 2"
+  const std::string name_;
   const c10::intrusive_ptr<c10d::Work> host_work_;
   HostTensors tensors_;
   const std::vector<at::Tensor> outputs_;

@@ -75,9 +75,17 @@ template <typename Call>
 ProcessGroup::WorkPtr ProcessGroup::run(c10d::OpType op, HostTensors tensors, Tensors outputs, Call call,
                                         Completion completion) {
   tensors.wait_for_streams();
-  WorkPtr host_work = call();
-  return CollectiveWork::create(op, rank_, size_, std::move(host_work), std::move(tensors), std::move(outputs),
-                                completion);
+  std::string name = c10::str(tensors.collective(), " on rank ", rank_, " of ", size_);
+  WorkPtr host_work;
+  try {
+    host_work = call();
+  } catch (const c10::Error&) {
+    throw;  // arguments that the host library does not take
+  } catch (...) {
+    std::rethrow_exception(named_error(name, std::current_exception()));
+  }
+  return CollectiveWork::create(op, rank_, std::move(name), std::move(host_work), std::move(tensors),
+                                std::move(outputs), completion);
 }
 
 ProcessGroup::WorkPtr ProcessGroup::broadcast(Tensors& tensors, const c10d::BroadcastOptions& options) {
