@@ -276,8 +276,28 @@ def in_place_collectives(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     return total.sin(), gathered.cos()
 
 
+def between_kernels(tensor: torch.Tensor) -> list[torch.Tensor]:
+    group = dist.group.WORLD
+    assert group is not None
+    total = functional.all_reduce((tensor * 2).sin(), "sum", group)
+    gathered = functional.all_gather_tensor(total.exp(), 0, group)
+    scattered = functional.reduce_scatter_tensor(gathered.cos(), "avg", 0, group)
+    return [total, gathered, scattered * 3]
+
+
 def compiled_collectives() -> None:
     """In one graph, between kernels that gxu compiles."""
+    size = len(world())
+    total = sum(((contribution(of, 6, 3).double() * 2).sin() for of in world()), torch.zeros(6, 3).double())
+    expected = [total, total.exp().repeat(size, 1), total.exp().cos() * 3]
+    before = torch.gxu._C.launch_count()
+    results = torch.compile(between_kernels, fullgraph=True)(contribution(rank(), 6, 3).to("gxu"))
+    assert torch.gxu._C.launch_count() >= before + 3
+    for result, value in zip(results, expected, strict=True):
+        assert_close(result, value, 1e-5)
+
+
+def all_compiled_collectives() -> None:
     tensors = [contribution(of, 6, 3) for of in world()]
     expected = expected_of_functional_collectives([tensor.double() for tensor in tensors])
     compiled: Any = torch.compile(every_functional_collective, fullgraph=True)

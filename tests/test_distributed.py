@@ -9,7 +9,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import distributed_worker
@@ -24,11 +24,11 @@ class Team:
     """Processes that run the same case at the same time. One that fails leaves the others waiting, so that the next
     case gets new ones."""
 
-    def __init__(self, folder: Path, backend: str, **environment: str) -> None:
+    def __init__(self, folder: Path, backend: str, *environments: Mapping[str, str]) -> None:
+        """`environments`: what is added to the environment of each rank."""
         self.folder = folder
         self.backend = backend
-        self.environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{os.environ.get('PYTHONPATH', '')}"}
-        self.environment |= {"PYTHONWARNINGS": "ignore", **environment}
+        self.environments = environments
         self.starts = 0
         self.processes: list[subprocess.Popen[str]] = []
         self.reports: list[queue.Queue[str]] = []
@@ -36,14 +36,24 @@ class Team:
     def start(self) -> None:
         self.starts += 1
         store = self.folder / f"store{self.starts}"
-        for rank in range(RANKS):
+        common = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT / 'tests'}:{os.environ.get('PYTHONPATH', '')}",
+            "PYTHONWARNINGS": "ignore",
+            "GXU_DEVICE_COUNT": str(RANKS),
+            # Compiler processes would cost more than what they compile here.
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        }
+        for rank, environment in enumerate(self.environments):
             arguments = [str(rank), str(RANKS), str(store), self.backend]
             with (self.folder / f"stderr{rank}").open("w") as stderr:
                 process = subprocess.Popen(
                     [sys.executable, distributed_worker.__file__, *arguments],
-                    **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True},
-                    env=self.environment,
+                    env={**common, **environment},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
                     stderr=stderr,
+                    text=True,
                 )
             reports: queue.Queue[str] = queue.Queue()
             threading.Thread(target=self.read, args=(process, reports), daemon=True).start()
@@ -92,19 +102,27 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    """Each rank has a device; the backend is what PyTorch chooses."""
-    team = Team(tmp_path_factory.mktemp("team"), "default", GXU_DEVICE_COUNT=str(RANKS))
+def staging_runtime(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A runtime whose memory the CPU does not reach."""
+    folder = tmp_path_factory.mktemp("staging_runtime")
+    return str(runtime_shims.build(folder, runtime_shims.NO_DELEGATE, on_host_engine=True))
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory, staging_runtime: str) -> Iterator[Team]:
+    """Rank 0 lends its memory to the CPU, rank 1 copies. The backend is what PyTorch chooses."""
+    environments = ({}, {"GXU_RUNTIME": staging_runtime})
+    team = Team(tmp_path_factory.mktemp("team"), "default", *environments)
     yield team
     assert not any(team.stop())
 
 
-@pytest.fixture(scope="module")
-def staging_team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    """On a device whose memory the CPU does not reach."""
-    folder = tmp_path_factory.mktemp("staging_team")
-    library = runtime_shims.build(folder, runtime_shims.NO_DELEGATE, on_host_engine=True)
-    team = Team(folder, "cpu:gloo,gxu:gxuccl", GXU_RUNTIME=str(library))
+@pytest.fixture(scope="module", params=["lending", "staging"])
+def uniform_team(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, staging_runtime: str
+) -> Iterator[Team]:
+    environment = {"GXU_RUNTIME": staging_runtime} if request.param == "staging" else {}
+    team = Team(tmp_path_factory.mktemp(request.param), "cpu:gloo,gxu:gxuccl", environment, environment)
     yield team
     assert not any(team.stop())
 
@@ -124,30 +142,27 @@ def test_collectives(team: Team, case: str) -> None:
     team.run(f"collectives.{case}")
 
 
-@pytest.mark.parametrize("case", TRAINING)
+@pytest.mark.parametrize("case", [*TRAINING, "compiled_collectives", "compiled_ddp"])
 def test_training(team: Team, case: str) -> None:
     team.run(f"training.{case}")
 
 
-@pytest.mark.parametrize("case", ["compiled_collectives", "compiled_ddp"])
-def test_compiled(team: Team, case: str) -> None:
-    team.run(f"training.{case}")
-
-
 @pytest.mark.extended
-@pytest.mark.parametrize("case", ["compiled_tensor_parallel", "compiled_fsdp"])
-def test_compiled_models(team: Team, case: str) -> None:
+@pytest.mark.parametrize("case", ["all_compiled_collectives", "compiled_tensor_parallel", "compiled_fsdp"])
+def test_compiled(team: Team, case: str) -> None:
     team.run(f"training.{case}", timeout=200)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("case", COLLECTIVES)
-def test_staged_collectives(staging_team: Team, case: str) -> None:
-    staging_team.run(f"collectives.{case}")
+def test_collectives_of_one_kind(uniform_team: Team, case: str) -> None:
+    uniform_team.run(f"collectives.{case}")
 
 
-@pytest.mark.parametrize("case", ["ddp", "fsdp"])
-def test_staged_training(staging_team: Team, case: str) -> None:
-    staging_team.run(f"training.{case}")
+@pytest.mark.extended
+@pytest.mark.parametrize("case", TRAINING)
+def test_training_of_one_kind(uniform_team: Team, case: str) -> None:
+    uniform_team.run(f"training.{case}")
 
 
 TORCHRUN = """

@@ -22,12 +22,12 @@ BACKEND = f"{DEVICE_TYPE}ccl"
 def create_process_group(options: Any, backend_options: Any = None) -> Any:
     """A backend for the group that `options` (torch's `_DistributedBackendOptions`) describes.
 
-    `backend_options`, the `pg_options` of the caller, are None or gloo's. RuntimeError where this torch has no gloo, and
+    `backend_options`, the `pg_options` of the caller, are None or gloo's. RuntimeError where this torch has no gloo,
     TypeError for options of another backend.
     """
     if not dist.is_gloo_available():
         raise RuntimeError(f"{BACKEND} communicates by gloo, which this PyTorch was built without")
-    from torch.distributed import ProcessGroupGloo
+    ProcessGroupGloo: Any = dist.ProcessGroupGloo
 
     if backend_options is None:
         group = ProcessGroupGloo(options.store, options.group_rank, options.group_size, timeout=options.timeout)
