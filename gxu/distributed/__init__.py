@@ -27,14 +27,14 @@ def create_process_group(options: Any, backend_options: Any = None) -> Any:
     """
     if not dist.is_gloo_available():
         raise RuntimeError(f"{BACKEND} communicates by gloo, which this PyTorch was built without")
-    ProcessGroupGloo: Any = dist.ProcessGroupGloo
+    gloo: Any = dist.ProcessGroupGloo
 
     if backend_options is None:
-        group = ProcessGroupGloo(options.store, options.group_rank, options.group_size, timeout=options.timeout)
-    elif isinstance(backend_options, ProcessGroupGloo._Options):
+        group = gloo(options.store, options.group_rank, options.group_size, timeout=options.timeout)
+    elif isinstance(backend_options, gloo._Options):
         backend_options._timeout = options.timeout
-        backend_options._devices = backend_options._devices or [ProcessGroupGloo.create_default_device()]
-        group = ProcessGroupGloo(options.store, options.group_rank, options.group_size, backend_options)
+        backend_options._devices = backend_options._devices or [gloo.create_default_device()]
+        group = gloo(options.store, options.group_rank, options.group_size, backend_options)
     else:
         raise TypeError(f"{BACKEND} takes pg_options of ProcessGroupGloo, not {type(backend_options).__name__}")
     group.options.global_ranks_in_group = options.global_ranks_in_group
