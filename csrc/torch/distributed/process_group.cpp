@@ -267,7 +267,7 @@ ProcessGroup::WorkPtr ProcessGroup::reduce_scatter_tensor_coalesced(Tensors& out
   for (const at::Tensor& input : inputs) {
     parts.push_back(split_for_ranks(input, size_, host));
   }
-  return reduce_parts(c10d::OpType::REDUCE_SCATTER_TENSOR_COALESCED, std::move(host), outputs, parts, options);
+  return reduce_parts(c10d::OpType::COALESCED, std::move(host), outputs, parts, options);
 }
 
 ProcessGroup::WorkPtr ProcessGroup::alltoall_base(at::Tensor& output, at::Tensor& input,

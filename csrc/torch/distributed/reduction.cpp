@@ -89,7 +89,8 @@ at::Tensor Reduction::view(const at::Tensor& tensor) const {
 }
 
 at::Tensor Reduction::factor(const at::Tensor& tensor) const {
-  const auto& factor = static_cast<const c10d::PreMulSumSupplement&>(*op_.supplement_);
+  // The name that torch 2.11 and later have for it; it is not NCCL's alone.
+  const auto& factor = static_cast<const c10d::NCCLPreMulSumSupplement&>(*op_.supplement_);
   return factor.tensor_factor.defined() ? factor.tensor_factor.to(tensor.options())
                                         : at::full({}, factor.double_factor, tensor.options());
 }
