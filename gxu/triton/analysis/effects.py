@@ -25,11 +25,17 @@ def base_pointer(value: Value) -> Value | None:
 def same_memory(a: Value, b: Value) -> bool:
     """Whether two pointers may meet.
 
-    Different pointer arguments are taken to point to different memory, or to the same at the same index, as Triton's
-    own scheduling on GPUs assumes for one program.
+    Different pointer arguments are taken to point to different memory, or to the same at the same index
+    (:func:`in_place`), as Triton's own scheduling on GPUs assumes for one program.
     """
     first, second = base_pointer(a), base_pointer(b)
     return first is None or second is None or first is second
+
+
+def in_place(load: Op, store: Op) -> bool:
+    """Whether a store may overwrite what a load of another argument reads: the kernel may have been given one tensor
+    for both, and reads a tile and writes one of the same type at the same index."""
+    return store.name == "tt.store" and load.result.type.is_tile and load.result.type == store.operands[1].type
 
 
 def is_volatile(op: Op) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..analysis.effects import same_memory
+from ..analysis.effects import in_place, same_memory
 from ..ir.module import Op, Value
 from .loops import Root, same_element
 
@@ -33,7 +33,8 @@ def stale_loads(roots: list[Root], order: dict[Op, int], again: Callable[[Op, Op
                 # In one innermost body values are computed before anything is stored (see NestWriter.write).
                 if earlier.path == root.path and earlier.kind == "store" and root.kind in ("store", "buffer"):
                     continue
-                if same_memory(load.operands[0], earlier.op.operands[0]) or again(load, root.op):
+                met = same_memory(load.operands[0], earlier.op.operands[0]) or in_place(load, earlier.op)
+                if met or again(load, root.op):
                     stale[load] = None
     return list(stale)
 
