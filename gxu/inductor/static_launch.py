@@ -85,7 +85,7 @@ class StaticKernel:
             pass
 
 
-class StaticCompileResult(StaticTritonCompileResult[Any]):
+class StaticCompileResult(StaticTritonCompileResult):  # type: ignore[type-arg]  # torch 2.11's has no parameter
     """A compiled configuration of a kernel that torch can store with a graph."""
 
     #: Makes torch's own launcher of this configuration from the kernel's source. The autotuner sets it in the process
@@ -100,7 +100,7 @@ class StaticCompileResult(StaticTritonCompileResult[Any]):
         if not isinstance(result, TritonCompileResult) or not inductor_config.use_static_cuda_launcher:
             return None
         user_defined = heuristic_type == HeuristicType.USER_AUTOTUNE
-        if user_defined and not inductor_config.static_launch_user_defined_triton_kernels:
+        if user_defined and not getattr(inductor_config, "static_launch_user_defined_triton_kernels", False):
             return None
         if inductor_config.cpp_wrapper or result.inductor_meta.get("store_cubin"):
             return None
