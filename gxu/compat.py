@@ -22,8 +22,8 @@ from gxu._device import get_device_index
 from gxu._name import DEVICE_TYPE
 
 _DATA_PARALLEL_ERROR = (
-    "torch.nn.DataParallel does not support gxu devices: run the model itself on one device, or train in a process for "
-    "each device and average the gradients on the CPU (torch.distributed has no backend for gxu tensors)"
+    "torch.nn.DataParallel does not support gxu devices: use torch.nn.parallel.DistributedDataParallel, with one "
+    "process for each device"
 )
 
 #: The class of graphs for all accelerators: torch 2.11 has none, and so no torch.accelerator.Graph.

@@ -208,7 +208,7 @@ def test_comparisons_name_devices_and_values() -> None:
 # DataParallel
 
 
-SENTENCE = "torch.nn.DataParallel does not support gxu devices: run the model itself on one device"
+SENTENCE = "torch.nn.DataParallel does not support gxu devices: use torch.nn.parallel.DistributedDataParallel"
 
 
 def test_data_parallel_says_what_to_use() -> None:
