@@ -65,6 +65,8 @@ class GXUOptions:
     kpack: int = 1
     allow_flush_denorm: bool = False
     schedule_hint: str = "none"
+    # Set by the launcher: the kernel is given one tensor for two arguments (analysis/overlap.py).
+    arguments_alias: bool = False
 
     def __post_init__(self) -> None:
         if self.num_warps <= 0 or self.num_warps & (self.num_warps - 1):
@@ -172,6 +174,7 @@ class GXUBackend(BaseBackend):
 
     @staticmethod
     def make_loops(module: Any, metadata: dict[str, Any], options: GXUOptions) -> LoopForm:
+        from .analysis.overlap import conflicts, let_arguments_meet
         from .codegen.kernel import KernelWriter
         from .codegen.target import host_target
         from .errors import UnsupportedError
@@ -199,6 +202,8 @@ class GXUBackend(BaseBackend):
             expand_maps(function)
             expand_scaled_dots(function)
             flatten_hypercubes(function)
+            if options.arguments_alias:
+                let_arguments_meet(function)
             kernel = KernelWriter(
                 function, host_target(), fp_fusion=options.enable_fp_fusion, sanitize=options.sanitize_memory
             ).write()
@@ -214,6 +219,7 @@ class GXUBackend(BaseBackend):
             profile_scratch_size=0,
             profile_scratch_align=1,
             scratch_bytes=kernel.scratch_bytes,
+            conflicts=[] if options.arguments_alias else conflicts(function),
         )
         return LoopForm(kernel.loops, kernel.llvm)
 

@@ -66,7 +66,7 @@ def _stream() -> Any:
 
 def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
     """What Triton calls to run a kernel that was compiled for the CPU; the stream that it is given does not matter."""
-    enqueue = launcher_of(src)
+    enqueue = launcher_of(src, metadata)
 
     def run(grid_x: int, grid_y: int, grid_z: int, stream: int, *launch: Any) -> None:
         own = _stream()

@@ -97,10 +97,10 @@ def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:
         from . import vendor
 
         return vendor.make_launcher(src, metadata)
-    return launcher_of(src)
+    return launcher_of(src, metadata)
 
 
-def launcher_of(src: Any) -> Callable[..., None]:
+def launcher_of(src: Any, metadata: Any) -> Callable[..., None]:
     """The one launcher in C++, with the packed signature of this kernel.
 
     A function and not an object with ``__call__``, and the hooks looked at in it: a launch takes six microseconds, of
@@ -108,10 +108,14 @@ def launcher_of(src: Any) -> Callable[..., None]:
     """
     from gxu import _C
 
+    from . import aliasing
+
     types = list(src.signature.values())
     flat = all(map(is_plain, types))
     signature = packed_signature(types)
     launch = _C.launch
+    meets = aliasing.checker(aliasing.pairs(signature, metadata))
+    version = aliasing.Version(src, metadata)
 
     def run(
         grid_x: int,
@@ -131,6 +135,8 @@ def launcher_of(src: Any) -> Callable[..., None]:
         if grid_x and grid_y and grid_z:
             if not flat:
                 args = tuple(flatten(types[: len(args)], args))
+            if meets is not None and meets(args):
+                function = version.function
             launch(function, grid_x, grid_y, grid_z, stream, signature, args)
         if exit_hook is not None and getattr(exit_hook, "calls", True):
             exit_hook(launch_metadata)

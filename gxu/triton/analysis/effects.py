@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from ..ir.module import Function, Op, Value, walk
 
-_TRANSPARENT = {"tt.addptr", "tt.splat", "tt.broadcast", "tt.expand_dims", "tt.reshape", "tt.trans", "tt.bitcast"}
+TRANSPARENT = {"tt.addptr", "tt.splat", "tt.broadcast", "tt.expand_dims", "tt.reshape", "tt.trans", "tt.bitcast"}
 
 _ATOMICS = {"tt.atomic_rmw", "tt.atomic_cas"}
 STORES = {"tt.store", *_ATOMICS}
+# On a kernel's tt.func: arguments may be one tensor (see overlap.py).
+ALIASING = "gxu.arguments_alias"
 
 
 def base_pointer(value: Value) -> Value | None:
     """The kernel argument that a pointer is computed from; None where that cannot be told."""
     while value.op is not None:
-        if value.op.name not in _TRANSPARENT:
+        if value.op.name not in TRANSPARENT:
             return None
         value = value.op.operands[0]
     region = value.block.parent if value.block is not None else None
@@ -26,10 +28,13 @@ def same_memory(a: Value, b: Value) -> bool:
     """Whether two pointers may meet.
 
     Different pointer arguments are taken to point to different memory, or to the same at the same index
-    (:func:`in_place`), as Triton's own scheduling on GPUs assumes for one program.
+    (:func:`in_place`), unless the kernel is compiled for arguments that are one tensor (``overlap.py``).
     """
     first, second = base_pointer(a), base_pointer(b)
-    return first is None or second is None or first is second
+    if first is None or second is None or first is second:
+        return True
+    region = first.block.parent if first.block is not None else None
+    return region is not None and region.op is not None and ALIASING in region.op.attrs
 
 
 def in_place(load: Op, store: Op) -> bool:
