@@ -17,6 +17,7 @@
 #include "allocator.h"
 #include "direct_call.h"
 #include "stream.h"
+#include "torch_compat.h"
 
 namespace gxu {
 
@@ -57,18 +58,18 @@ class NewResultKernel final : public ElementwiseKernel<Structured> {
   at::Tensor& output() { return result_; }
   const at::Tensor& maybe_get_output(int64_t /*index*/) override { return result_; }
   void set_output_strided(int64_t index, at::IntArrayRef sizes, at::IntArrayRef strides,
-                          at::TensorOptions options) override {
-    set_output_raw_strided(index, sizes, strides, options);
+                          at::TensorOptions options GXU_OUTPUT_NAMES) override {
+    set_output_raw_strided(index, sizes, strides, options GXU_PASS_OUTPUT_NAMES);
   }
   void set_output_raw_strided(int64_t index, at::IntArrayRef sizes, at::IntArrayRef strides,
-                              at::TensorOptions options) override {
+                              at::TensorOptions options GXU_OUTPUT_NAMES) override {
     constexpr c10::DispatchKeySet keys(c10::DispatchKey::PrivateUse1);
     const auto dtype = c10::typeMetaToScalarType(options.dtype());
     c10::Allocator* allocator = &CachingAllocator::instance();
     result_ = strides.empty() ? at::detail::empty_generic(sizes, allocator, keys, dtype, options.memory_format_opt())
                               : at::detail::empty_strided_generic(sizes, strides, allocator, keys, dtype);
     if constexpr (std::is_base_of_v<at::TensorIteratorBase, Structured>) {
-      Structured::set_output_raw_strided(index, sizes, strides, options);
+      Structured::set_output_raw_strided(index, sizes, strides, options GXU_PASS_OUTPUT_NAMES);
     }
   }
 
@@ -87,14 +88,14 @@ class InPlaceKernel final : public ElementwiseKernel<Structured> {
   bool fits() const { return fits_; }
   const at::Tensor& maybe_get_output(int64_t /*index*/) override { return self_; }
   void set_output_strided(int64_t index, at::IntArrayRef sizes, at::IntArrayRef strides,
-                          at::TensorOptions options) override {
+                          at::TensorOptions options GXU_OUTPUT_NAMES) override {
     fits_ = fits_ && self_.strides() == strides;
-    set_output_raw_strided(index, sizes, strides, options);
+    set_output_raw_strided(index, sizes, strides, options GXU_PASS_OUTPUT_NAMES);
   }
   void set_output_raw_strided(int64_t index, at::IntArrayRef sizes, at::IntArrayRef strides,
-                              at::TensorOptions options) override {
+                              at::TensorOptions options GXU_OUTPUT_NAMES) override {
     fits_ = fits_ && self_.sizes() == sizes && self_.dtype() == options.dtype();
-    Structured::set_output_raw_strided(index, sizes, strides, options);
+    Structured::set_output_raw_strided(index, sizes, strides, options GXU_PASS_OUTPUT_NAMES);
   }
 
  private:

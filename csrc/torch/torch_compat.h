@@ -14,6 +14,15 @@
 #define GXU_TORCH_HAS_PROFILER_REGISTRY 0
 #endif
 
+// Dimensions had names, which structured kernels are given for their outputs.
+#if __has_include(<ATen/core/Dimname.h>)
+#define GXU_OUTPUT_NAMES , at::DimnameList names
+#define GXU_PASS_OUTPUT_NAMES , names
+#else
+#define GXU_OUTPUT_NAMES
+#define GXU_PASS_OUTPUT_NAMES
+#endif
+
 #if GXU_TORCH_HAS_GRAPHS
 
 #include <ATen/core/GraphImplInterface.h>
