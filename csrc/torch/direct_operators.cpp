@@ -60,7 +60,6 @@ namespace {
   _(mse_loss, mse_loss) \
   _(mse_loss_backward, mse_loss_backward) \
   _(embedding_dense_backward, embedding_dense_backward_symint) \
-  _(mm, mm) \
   _(mm_out, mm_outf) \
   _(addmm, addmm) \
   _(addmm_, addmm_) \

@@ -1,6 +1,8 @@
 // Operators on elements whose CPU kernels serve gxu tensors as they are (elementwise_call.h). An operator belongs here
 // if its structured kernel is a TensorIterator and its loop is chosen by the iterator's device: gelu's prefers oneDNN
 // for CPU tensors, and so does not.
+#include <ATen/CPUFunctions.h>
+#include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/NativeFunctions.h>
 #include <ATen/Operators.h>
@@ -144,6 +146,25 @@ at::Tensor index(const at::Tensor& self, const c10::List<std::optional<at::Tenso
   return std::move(kernel.output());
 }
 
+// float32 that is multiplied in bfloat16 or TF32, where these are asked for, is oneDNN's, which takes CPU tensors only;
+// so are 16-bit types.
+bool is_product_without_onednn(const at::Tensor& self) {
+  if (self.scalar_type() != at::kFloat) {
+    return self.scalar_type() == at::kDouble;
+  }
+  const at::Float32Precision precision =
+      at::globalContext().float32Precision(at::Float32Backend::MKLDNN, at::Float32Op::MATMUL);
+  return precision != at::Float32Precision::BF16 && precision != at::Float32Precision::TF32;
+}
+
+// Its structured kernel is no iterator, and hands pointers to BLAS.
+at::Tensor mm(const at::Tensor& self, const at::Tensor& mat2) {
+  if (C10_LIKELY(is_product_without_onednn(self))) {
+    return ElementwiseCall<at::_ops::mm, at::native::structured_mm_out_cpu>::call(self, mat2);
+  }
+  return DirectCall<at::_ops::mm, &at::cpu::mm>::call(self, mat2);
+}
+
 template <typename Operator, typename Structured>
 void register_elementwise(torch::Library& library) {
   std::string name = Operator::name;
@@ -159,6 +180,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   GXU_ELEMENTWISE_OPERATORS(GXU_REGISTER_ELEMENTWISE)
 #undef GXU_REGISTER_ELEMENTWISE
   library.impl("index.Tensor", &index);
+  library.impl("mm", &mm);
   library.impl("relu", &relu);
   library.impl("relu_", &relu_);
 }
