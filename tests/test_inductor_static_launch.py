@@ -44,8 +44,7 @@ def compile_again(dynamic: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                 compiled(x.to("gxu"), y.to("gxu")).cpu(), work(x, y), equal_nan=True, rtol=1e-6, atol=1e-6
             )
 
-    # The conformance suite, which other tests run in this process, switches the cache off for good.
-    with torch._inductor.config.patch(compile_threads=1, fx_graph_cache=True):
+    with torch._inductor.config.patch(compile_threads=1):
         yield run
     torch._dynamo.reset()
     clear_caches()
