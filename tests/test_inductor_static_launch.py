@@ -126,6 +126,25 @@ def test_hooks_see_launches_of_loaded_kernels(compile_again: Callable[[], None],
     assert len(compilations) == 2
 
 
+def test_hooks_see_loads_of_stored_kernels(compile_again: Callable[[], None], compilations: list[object]) -> None:
+    """Triton's own kernel tells such hooks, and launches: the stored one is not loaded."""
+    compile_again()
+    loaded: list[str] = []
+
+    def listen(module: object, function: object, name: str, group: object, key: object) -> None:
+        loaded.append(name)
+
+    hooks = triton.knobs.runtime.kernel_load_end_hook
+    hooks.add(listen)
+    try:
+        compile_again()
+    finally:
+        hooks.remove(listen)
+    assert len(loaded) == 1
+    assert loaded[0].startswith("triton_poi_fused")
+    assert len(compilations) == 2
+
+
 def test_the_setting_leaves_kernels_to_triton(compile_again: Callable[[], None], compilations: list[object]) -> None:
     """torch's own switch for such kernels."""
     with torch._inductor.config.patch(use_static_cuda_launcher=False):

@@ -246,6 +246,8 @@ class DeviceCachingAutotuner(CachingAutotuner):
         for result in self.compile_results:
             if result.config is launcher.config:
                 static = isinstance(result, StaticCompileResult)  # whose launcher goes straight to the runtime
+                if static and not result.is_loaded:
+                    return None
                 built = launcher if static else build_launcher(result, launcher)
                 if built is not None:
                     # Found before the method of this name.

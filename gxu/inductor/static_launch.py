@@ -132,6 +132,11 @@ class StaticCompileResult(StaticTritonCompileResult):  # type: ignore[type-arg] 
             raise RuntimeError(f"the kernel's image {path} is missing")
         self.kernel.cubin_path = path
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the kernel was loaded by this: not where hooks looked at loads, as Triton's own kernel tells them."""
+        return self.kernel.function is not None
+
     def make_launcher(self) -> Any:
         from gxu.inductor.autotuner import build_launcher
 

@@ -83,10 +83,20 @@ def test_hooks_in_their_order(empty_cache):
     def leave(metadata: Any) -> None:
         seen.append(("exit", metadata.get()["name"]))
 
-    knobs.runtime.launch_enter_hook.add(enter)
-    knobs.runtime.launch_exit_hook.add(leave)
-    knobs.runtime.kernel_load_start_hook.add(lambda module, f, name, group, key: seen.append(("load", module, name)))
-    knobs.runtime.kernel_load_end_hook.add(lambda module, f, name, group, key: seen.append(("loaded", bool(f), name)))
+    def before_load(module: Any, function: Any, name: str, group: Any, key: Any) -> None:
+        seen.append(("load", module, name))
+
+    def after_load(module: Any, function: Any, name: str, group: Any, key: Any) -> None:
+        seen.append(("loaded", bool(function), name))
+
+    hooks = [
+        (knobs.runtime.launch_enter_hook, enter),
+        (knobs.runtime.launch_exit_hook, leave),
+        (knobs.runtime.kernel_load_start_hook, before_load),
+        (knobs.runtime.kernel_load_end_hook, after_load),
+    ]
+    for chain, hook in hooks:
+        chain.add(hook)
     knobs.runtime.jit_cache_hook = lambda **info: seen.append(("miss", info["fn"].name))
     knobs.runtime.jit_post_compile_hook = lambda **info: seen.append(("compiled", info["compile"]["signature"]))
     knobs.compilation.listener = lambda **info: seen.append(
@@ -98,8 +108,8 @@ def test_hooks_in_their_order(empty_cache):
         for _ in range(2):
             add[(2,)](x, x, 5, B=4, num_warps=2)
     finally:
-        knobs.runtime.launch_enter_hook.remove(enter)
-        knobs.runtime.launch_exit_hook.remove(leave)
+        for chain, hook in hooks:
+            chain.remove(hook)
     add[(2,)](x, x, 5, B=4, num_warps=2)
     launched = [("enter", "add<5>", 5, (2,), 2, 0), ("exit", "add<5>")]
     stages = [event for event in seen if event[0] == "listener"]
