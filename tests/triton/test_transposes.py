@@ -105,3 +105,62 @@ def test_arithmetic_does_not_go_along_a_short_axis(rows: int, costly: bool) -> N
     if costly and rows < 8:
         lanes = [int(word) for word in re.findall(r"vector (\d+)", kernel.asm["loops"])]
         assert min(lanes) > rows, kernel.asm["loops"]
+
+
+@triton.jit
+def to_channels_last(x, out, C, numel, K, PERIOD: tl.constexpr, Y: tl.constexpr, X: tl.constexpr):
+    """out[o, k, c] = x[o, c, k], with the (o, c) of a tile as one axis; PERIOD is C, or 0 where C is not known."""
+    y = tl.program_id(1) * Y + tl.arange(0, Y)[:, None]
+    k = tl.program_id(0) * X + tl.arange(0, X)[None, :]
+    channels = PERIOD if PERIOD else C
+    value = tl.load(x + k + K * y, (k < K) & (y < numel))
+    tl.store(out + y % channels + channels * k + K * channels * (y // channels), value, (k < K) & (y < numel))
+
+
+@triton.jit
+def from_channels_last(x, out, C, numel, K, PERIOD: tl.constexpr, Y: tl.constexpr, X: tl.constexpr):
+    y = tl.program_id(1) * Y + tl.arange(0, Y)[:, None]
+    k = tl.program_id(0) * X + tl.arange(0, X)[None, :]
+    channels = PERIOD if PERIOD else C
+    value = tl.load(x + y % channels + channels * k + K * channels * (y // channels), (k < K) & (y < numel))
+    tl.store(out + k + K * y, value, (k < K) & (y < numel))
+
+
+CHANNELS_LAST = [(5, 64, 9), (3, 48, 25), (7, 20, 9), (2, 16, 49), (4, 32, 16), (9, 3, 17), (1, 112, 1)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "block", "dtype"),
+    [
+        *((shape, block, torch.float32) for shape in CHANNELS_LAST for block in ((64, 16), (16, 32))),
+        *((shape, (64, 64), dtype) for shape in CHANNELS_LAST[:3] for dtype in DTYPES[1:]),
+        ((5, 64, 9), (256, 8), torch.bfloat16),
+    ],
+    ids=str,
+)
+def test_channels_last(shape: tuple[int, int, int], block: tuple[int, int], dtype: torch.dtype) -> None:
+    """Both directions, with and without a known number of channels; blocks that end within an axis of the tile."""
+    outer, channels, inner = shape
+    numel = outer * channels * inner
+    x = random(shape, dtype)
+    grid = (triton.cdiv(inner, block[1]), triton.cdiv(outer * channels, block[0]))
+    for period in (channels, 0):
+        for kernel, source, expected in (
+            (to_channels_last, x, x.transpose(1, 2)),
+            (from_channels_last, x.transpose(1, 2), x),
+        ):
+            guarded = torch.full((numel + 64,), 1, dtype=dtype, device="gxu")
+            kernel[grid](
+                source.contiguous().to("gxu"), guarded, channels, outer * channels, inner, period, block[0], block[1]
+            )
+            assert torch.equal(guarded[:numel].cpu(), expected.reshape(-1)), (kernel, period)
+            assert (guarded[numel:].cpu() == 1).all()
+
+
+@pytest.mark.parametrize("kernel", [to_channels_last, from_channels_last], ids=["to", "from"])
+def test_channels_last_goes_by_blocks(kernel: triton.JITFunction) -> None:
+    """Remainders do not hide that an access is contiguous, and a tile of nine columns is no reason to gather."""
+    x, out = torch.randn(4, 64, 9), torch.empty(4, 64, 9, device="gxu")
+    compiled = kernel[(1, 1)](x.to("gxu"), out, 64, 256, 9, 64, 256, 16)
+    assert "blocks that transpose" in compiled.asm["loops"]
+    assert "scatter" not in compiled.asm["llir"].__str__().split("define")[1]

@@ -17,6 +17,10 @@ SYMBOLIC: Final = "symbolic"
 Stride = int | str | None
 
 _LINEAR = {"arith.addi", "arith.subi", "tt.addptr"}
+REMAINDERS: Final = {"arith.remsi", "arith.remui"}
+QUOTIENTS: Final = {"arith.divsi", "arith.divui"}
+# Elements, a vector of four bytes each with AVX-512: what wraps more often is no progression at all.
+SHORTEST_PERIOD: Final = 16
 _PRESERVING = {"arith.extsi", "arith.extui", "arith.trunci", "arith.index_cast", "arith.index_castui"}
 
 
@@ -65,6 +69,31 @@ class StrideAnalysis:
         if op.regions or any(v.type.shape != shape for v in op.operands):
             return _varying(value)
         return tuple(0 if all(self.of(v)[d] == 0 for v in op.operands) else VARIES for d in range(len(shape)))
+
+
+class PieceStrides(StrideAnalysis):
+    """Strides between the points where remainders and quotients of a progression change course.
+
+    ``i % 512`` grows by one from each index to the next but at multiples of 512. So these strides say which axis to go
+    along, and not what an address is.
+    """
+
+    def __init__(self, exact: StrideAnalysis) -> None:
+        super().__init__()
+        self.same_as = exact.same_as
+
+    def _elementwise(self, value: Value, op: Op) -> tuple[Stride, ...]:
+        strides = super()._elementwise(value, op)
+        if op.name not in REMAINDERS | QUOTIENTS:
+            return strides
+        period = constant_of(op.operands[1])
+        if not isinstance(period, int) or period < SHORTEST_PERIOD:
+            return strides
+        inside = self.of(op.operands[0])
+        remains = op.name in REMAINDERS
+        return tuple(
+            (step if remains else 0) if step == 1 else stride for step, stride in zip(inside, strides, strict=True)
+        )
 
 
 def _bounded(stride: Stride, size: int, kind: Type) -> Stride:

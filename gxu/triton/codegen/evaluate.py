@@ -296,7 +296,11 @@ class Evaluator:
         start, end = (integers.extend(self.b, self.at(side, index), "i64", signed=True) for side in (first, bound))
         if inclusive:
             end = integers.add(self.b, end, constant(1, "i64"))
-        return integers.sub(self.b, end, start)
+        result = integers.sub(self.b, end, start)
+        if isinstance(end.const, int) and start.nonneg and result.const is None:
+            # Not `nonneg`: only a trip count, which is at least 0, may rely on it.
+            result.bound = end.const
+        return result
 
 
 def load_operands(op: Op) -> tuple[Value, Value | None, Value | None]:

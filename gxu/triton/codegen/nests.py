@@ -151,13 +151,14 @@ class NestWriter:
         zero = constant(0, "i64")
         result = self.b.select(self.b.compare("icmp sgt", smaller, zero), smaller, zero)
         result = integers.truncate(self.b, result, _I32)
-        result.nonneg, result.bound = True, limit.bound
+        bounds = [bound for bound in (limit.bound, count.bound) if bound is not None]
+        result.nonneg, result.bound = True, max(0, min(bounds)) if bounds else None
         return result
 
     def _loop(self, loop: Loop) -> None:
         saved = dict(self.e.facts.atoms)
         trip = self.trip(loop)
-        if loop.transposed:
+        if loop.transposed and transposes.pays(self, loop):
             transposes.write(self, loop, trip)
         elif loop.lanes > 1:
             self.vector_loop(loop, trip)

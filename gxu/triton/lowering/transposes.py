@@ -33,7 +33,7 @@ def find_transposes(items: Sequence[Loop | Root], vector_bytes: int) -> None:
 
 def _block_size(rows: Loop, columns: Loop, vector_bytes: int) -> int:
     """Rows and columns of a block; 0 where the loops are not a plain nest of stores."""
-    if rows.lanes > 1 or columns.lanes <= 1 or rows.wraps or columns.wraps:
+    if rows.lanes > 1 or columns.lanes <= 1:
         return 0
     if any(not isinstance(root, Root) or root.kind not in ("store", "buffer") for root in columns.body):
         return 0
@@ -41,6 +41,8 @@ def _block_size(rows: Loop, columns: Loop, vector_bytes: int) -> int:
         return 0
     widest = max(root.widest for root in columns.body if isinstance(root, Root))
     block = min(_LARGEST_BLOCK, columns.lanes, vector_bytes * 8 // widest)
+    if any(not isinstance(wrap.period, int) or wrap.period % block for wrap in (*rows.wraps, *columns.wraps)):
+        return 0
     return block if block >= _SMALLEST_BLOCK and rows.axis.size >= block else 0
 
 

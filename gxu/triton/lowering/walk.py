@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..analysis.strides import StrideAnalysis
+from ..analysis.strides import QUOTIENTS, REMAINDERS, PieceStrides, StrideAnalysis
 from ..codegen.elementwise import COST, EXPENSIVE
 from ..ir.module import Op, Value, constant_of
 from ..ir.types import BITS
@@ -17,7 +17,7 @@ Dims = tuple[Dim, ...]
 VIEWS = {"tt.splat", "tt.expand_dims", "tt.broadcast", "tt.trans", "tt.reshape"}
 # Operations whose results come from memory that a root fills.
 ROOT_RESULTS = {"tt.reduce", "tt.scan", "tt.dot", "tt.atomic_rmw", "tt.atomic_cas", "tt.histogram"}
-DIVISIONS = {"arith.remsi", "arith.remui", "arith.divsi", "arith.divui"}
+DIVISIONS = REMAINDERS | QUOTIENTS
 # Combine functions of one operation, with the number that changes nothing.
 IDENTITIES: dict[str, Callable[[str], float | int]] = {
     "arith.addf": lambda elem: -0.0,
@@ -69,6 +69,7 @@ class Walker:
 
     def __init__(self, strides: StrideAnalysis, in_memory: Callable[[Value], bool]) -> None:
         self.strides = strides
+        self.pieces = PieceStrides(strides)
         self.in_memory = in_memory
 
     def make(self, kind: str, op: Op, value: Value | None = None, *, fills: bool = False) -> Root:
@@ -145,7 +146,7 @@ class Walker:
 
     def _access(self, op: Op, pointer: Value, dims: Dims, axes: tuple[Axis | None, ...]) -> Access:
         found: dict[Axis, object] = {}
-        for dim, stride in zip(dims, self.strides.of(pointer), strict=True):
+        for dim, stride in zip(dims, self.pieces.of(pointer), strict=True):
             if isinstance(dim, Axis):
                 found[dim] = stride
             elif dim == COMPLEX:
