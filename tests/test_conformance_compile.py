@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch._functorch import config as functorch_config
-from torch._inductor import config as inductor_config
 from torch.testing._internal.opinfo.core import SampleInput
 
 from gxu.cli.main import main
 from gxu.conformance.case import SkipCase
 from gxu.conformance.compile.check import check_samples
-
-
-@pytest.fixture(autouse=True)
-def compiler_settings() -> Iterator[None]:
-    """Puts back what the suite, which has a process of its own otherwise, sets for the whole of it."""
-    settings = {name: getattr(inductor_config, name) for name in ("compile_threads", "fx_graph_cache")}
-    autograd_cache = functorch_config.enable_autograd_cache
-    with inductor_config.patch(settings), functorch_config.patch(enable_autograd_cache=autograd_cache):
-        yield
 
 
 def sample() -> SampleInput:

@@ -12,13 +12,6 @@ from gxu.conformance.compile.known import EXPECTED_FAILURES
 
 def collect() -> list[Case]:
     """All cases, in the same order in every process; each case's expected failure is filled in from `known.py`."""
-    from torch._functorch import config as functorch_config
-    from torch._inductor import config
-
     from gxu.conformance.compile import operators
 
-    # Each case compiles a graph or two, once: the compiler's processes and caches would cost more than they save.
-    config.compile_threads = 1
-    config.fx_graph_cache = False
-    functorch_config.enable_autograd_cache = False
     return [expect(case, EXPECTED_FAILURES) for case in operators.cases()]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch._functorch import config as functorch_config
+from torch._inductor import config as inductor_config
 from torch.utils._pytree import tree_flatten
 
 from gxu.conformance.case import SkipCase
@@ -54,7 +56,12 @@ def _check(arguments: Arguments, call: Call, *, dynamic: bool, values: bool) -> 
 def _compiled(call: Call, arguments: Arguments, dynamic: bool) -> Any:
     torch._dynamo.reset()
     torch.manual_seed(SEED)
-    return torch.compile(call, dynamic=dynamic)(arguments)
+    # A graph or two, once: the compiler's processes and caches would cost more than they save.
+    with (
+        inductor_config.patch(compile_threads=1, fx_graph_cache=False),
+        functorch_config.patch(enable_autograd_cache=False),
+    ):
+        return torch.compile(call, dynamic=dynamic)(arguments)
 
 
 def _reject_what_inductor_gets_wrong(
