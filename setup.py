@@ -30,7 +30,7 @@ TORCH = Path(torch.__file__).parent
 
 # Files that users of an installed gxu need and that live elsewhere in the sources.
 PACKAGED_FILES = {
-    "csrc/runtime/gxu_runtime.h": "gxu/include/gxu_runtime.h",
+    **{f"csrc/runtime/{path.name}": f"gxu/include/{path.name}" for path in sorted((ROOT / "csrc/runtime").glob("*.h"))},
     "csrc/runtime/host/gxu_host_kernel.h": "gxu/include/gxu_host_kernel.h",
     "examples/sentences.txt": "gxu/share/sentences.txt",
     "examples/queries.txt": "gxu/share/queries.txt",

@@ -117,6 +117,41 @@ def ddp_unused_parameters() -> None:
                 assert_close(parameter.grad, expected.grad, 1e-5)
 
 
+def sync_batch_norm() -> None:
+    """Statistics of parts that are not equally large, one of them channels-last, against those of the whole batch."""
+    torch.manual_seed(2)
+    batch, slopes = torch.randn(5, 4, 3, 6) * 3 + 1, torch.randn(5, 4, 3, 6)
+    bounds = [0, *range(2, len(world()) + 1), 5]
+    mine = slice(bounds[rank()], bounds[rank() + 1])
+    for options in ({"momentum": 0.3}, {"affine": False}, {"track_running_stats": False}, {"momentum": None}):
+        reference = nn.BatchNorm2d(4, **options).double()
+        norm = nn.SyncBatchNorm.convert_sync_batchnorm(nn.BatchNorm2d(4, **options)).to("gxu")
+        assert isinstance(norm, nn.SyncBatchNorm)
+        for _ in range(2):
+            inputs, whole = batch[mine].gxu(), batch.double()
+            if rank() == 0:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            outputs = norm(inputs.requires_grad_())
+            expected = reference(whole.requires_grad_())
+            outputs.backward(slopes[mine].gxu())
+            expected.backward(slopes.double())
+            assert outputs.stride() == inputs.stride()
+            assert_close(outputs, expected[mine], 1e-5)
+            assert inputs.grad is not None and whole.grad is not None
+            assert_close(inputs.grad, whole.grad[mine], 1e-5)
+        for parameter, of_whole in zip(norm.parameters(), reference.parameters(), strict=True):
+            assert parameter.grad is not None and of_whole.grad is not None
+            dist.all_reduce(parameter.grad)
+            assert_close(parameter.grad, of_whole.grad, 1e-5)
+        for name, statistics in reference.named_buffers():
+            assert_close(norm.get_buffer(name), statistics, 1e-5)
+    half = nn.SyncBatchNorm(4).to("gxu")
+    with torch.autocast("gxu", torch.bfloat16):
+        outputs = half(batch[mine].gxu().bfloat16())
+    assert outputs.dtype == torch.bfloat16
+    assert_close(outputs, nn.BatchNorm2d(4)(batch)[mine], 3e-2)
+
+
 def shard_layers(model: nn.Sequential, **options: Any) -> nn.Sequential:
     for layer in (model[0], model[3]):
         fully_shard(layer, **options)

@@ -27,6 +27,15 @@ gxuError_t gxuGetDeviceProperties(gxuDeviceProperties *properties, int device) {
 }
 """
 
+#: Says that PyTorch's cuda device runs the device's operators (tests/cpp/cuda_in_torch.cpp stands in for it). Streams
+#: are their own native ones.
+CUDA_DELEGATE = NO_DELEGATE.replace("properties->delegate[0] = 0;", 'strcpy(properties->delegate, "cuda");').replace(
+    '#include "gxu_runtime.h"',
+    """#include <string.h>
+#include "gxu_native.h"
+gxuError_t gxuStreamGetNative(void **native, gxuStream_t stream) { *native = stream; return 0; }""",
+)
+
 
 def version_only(version: int) -> str:
     """Source of a library that knows its version and nothing else."""

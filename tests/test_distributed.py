@@ -133,7 +133,14 @@ COLLECTIVES = (
 )
 TRAINING = (
     *("ddp", "ddp_gradients", "ddp_unused_parameters", "fsdp", "fsdp_with_replicas", "checkpoint"),
-    *("zero_redundancy_optimizer", "tensor_parallel", "dtensor", "functional_collectives", "pipeline"),
+    *(
+        "sync_batch_norm",
+        "zero_redundancy_optimizer",
+        "tensor_parallel",
+        "dtensor",
+        "functional_collectives",
+        "pipeline",
+    ),
 )
 
 

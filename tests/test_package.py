@@ -74,6 +74,7 @@ def test_wheel_builds_from_a_copy_and_works(tmp_path: Path, run_python: RunPytho
         "gxu/__init__.py",
         "gxu/_C.pyi",
         "gxu/py.typed",
+        "gxu/include/gxu_native.h",
         "gxu/include/gxu_runtime.h",
         "gxu/include/gxu_host_kernel.h",
         "gxu/include/c10/gxu/GXUGuard.h",

@@ -6,10 +6,9 @@
 // contiguous.
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
-#include <torch/library.h>
 
-#include "alias.h"
 #include "delegate_call.h"
+#include "own_operator.h"
 
 namespace gxu {
 namespace {
@@ -72,9 +71,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
-  library.impl("convolution", &convolution);
-  library.impl("_convolution", &_convolution);
-  library.impl("convolution_backward", &convolution_backward);
+  implement(library, "convolution", &gxu::convolution);
+  implement(library, "_convolution", &_convolution);
+  implement(library, "convolution_backward", &gxu::convolution_backward);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "alias.h"
 #include "allocator.h"
+#include "cuda_delegate.h"
 #include "device_name.h"
 #include "graph_capture.h"
 #include "lent_alias.h"
@@ -164,6 +165,13 @@ void copy_staged(const at::Tensor& destination, const at::Tensor& source) {
   synchronize_current_streams(destination, to);
 }
 
+// PyTorch's cuda device copies, converts and rearranges.
+void copy_on_cuda(const at::Tensor& destination, const at::Tensor& source, bool non_blocking) {
+  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("aten::copy_", "");
+  torch::jit::Stack stack{destination, source, non_blocking};
+  run_on_cuda(op, gxu_device(destination, source).index(), &stack);
+}
+
 at::Tensor copy_from(const at::Tensor& self, const at::Tensor& destination, bool non_blocking) {
   at::Tensor to = destination;
   copy_(to, self, non_blocking);
@@ -195,15 +203,28 @@ at::Tensor& copy_(at::Tensor& destination, const at::Tensor& source, bool non_bl
   }
   const bool plain = is_plain(destination, from);
   const at::Tensor* pinned = plain && non_blocking ? pinned_side(destination, from) : nullptr;
-  GraphWork* work = current_capture(gxu_device(destination, from).index());
-  if (work != nullptr && pinned == nullptr) {
+  const c10::DeviceIndex device = gxu_device(destination, from).index();
+  const bool is_from_device_to_device = is_gxu(destination) && is_gxu(from);
+  const bool is_between_devices = is_from_device_to_device && destination.device() != from.device();
+  const bool is_on_cuda = device_delegate(device) == Delegate::kCuda;
+  GraphWork* work = current_capture(device);
+  // Memory that PyTorch's CUDA pinned has its own way to be kept until the copy is done.
+  const bool is_pinned_by_cuda = is_on_cuda && non_blocking && plain && pinned == nullptr &&
+                                 !is_from_device_to_device && pinned_by_cuda(is_gxu(destination) ? from : destination);
+  if (is_pinned_by_cuda) {
+    copy_on_cuda(destination, from, /*non_blocking=*/true);
+  } else if (is_on_cuda && (!plain || is_between_devices) && (work == nullptr || is_from_device_to_device)) {
+    copy_on_cuda(destination, from, /*non_blocking=*/is_from_device_to_device);
+  } else if (is_on_cuda && work != nullptr && is_from_device_to_device) {
+    enqueue_bytes(destination, from, from.numel() * from.element_size());
+  } else if (work != nullptr && pinned == nullptr) {
     capture_copy(*work, destination, from);
   } else if (work != nullptr) {
     work->keep(*pinned);
     enqueue_bytes(destination, from, from.numel() * from.element_size());
   } else if (pinned == nullptr && is_device_reached_by_cpu(destination) && is_device_reached_by_cpu(from)) {
     copy_on_delegate(destination, from);
-  } else if (plain && (!is_gxu(destination) || !is_gxu(from) || destination.device() == from.device())) {
+  } else if (plain && !is_between_devices) {
     copy_bytes(destination, from, pinned);
   } else {
     copy_staged(destination, from);

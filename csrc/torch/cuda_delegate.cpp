@@ -13,7 +13,7 @@
 
 #include <array>
 #include <atomic>
-#include <cstring>
+#include <mutex>
 
 #include "../runtime/gxu_native.h"
 #include "alias.h"
@@ -43,10 +43,7 @@ decltype(&::gxuStreamGetNative) get_native() {
   return function;
 }
 
-bool is_usable(c10::DeviceIndex device) {
-  return std::strcmp(device_properties(device).delegate, "cuda") == 0 && c10::impl::hasDeviceGuardImpl(kCuda) &&
-         get_native() != nullptr;
-}
+bool is_delegate(c10::DeviceIndex device) { return device_delegate(device) == Delegate::kCuda; }
 
 // PyTorch's name for the driver's stream behind a stream of the device: a stream from elsewhere is its own id.
 c10::Stream cuda_stream(c10::DeviceIndex device, c10::StreamId id) {
@@ -117,6 +114,44 @@ void relabel(c10::StorageImpl& storage, c10::DeviceIndex device) {
   storage.set_allocator(&CachingAllocator::instance());
 }
 
+// The next number of the device's generator: its state alone decides what CUDA's kernels draw.
+uint64_t next_seed(const std::optional<at::Generator>& given, c10::DeviceIndex device) {
+  // A replay would draw the numbers of the capture again.
+  forbid_in_capture(device, "An operator that draws random numbers on PyTorch's cuda kernels");
+  std::array<uint32_t, kPhiloxGroupWords> words;
+  philox_words(reserve_words(generator_or_default(given, device), kPhiloxGroupWords), words.data(), 1);
+  return words[0] | static_cast<uint64_t>(words[1]) << 32;
+}
+
+// In its scope operators that take no generator (dropout, attention) draw from a seed of gxu's; CUDA's default
+// generator is afterwards as it was. One thread at a time.
+class SeededDefaultGenerator {
+ public:
+  explicit SeededDefaultGenerator(c10::DeviceIndex device)
+      : lock_(mutex()),
+        generator_(at::globalContext().defaultGenerator(c10::Device(kCuda, device))),
+        seed_(generator_.current_seed()),
+        offset_(generator_.get_offset()) {
+    generator_.set_current_seed(next_seed(std::nullopt, device));
+  }
+  ~SeededDefaultGenerator() {
+    generator_.set_current_seed(seed_);
+    generator_.set_offset(offset_);
+  }
+  SeededDefaultGenerator(const SeededDefaultGenerator&) = delete;
+
+ private:
+  static std::mutex& mutex() {
+    static auto* mutex = new std::mutex;
+    return *mutex;
+  }
+
+  std::lock_guard<std::mutex> lock_;
+  at::Generator generator_;
+  uint64_t seed_;
+  uint64_t offset_;
+};
+
 // The arguments and results of one call.
 class CudaCall {
  public:
@@ -147,6 +182,7 @@ class CudaCall {
       } else if (value.isDevice() && value.toDevice().type() == kGxu) {
         value = c10::IValue(c10::Device(kCuda, device_));
       } else if (takes_generator(arguments[i])) {
+        has_generator_ = true;
         value =
             c10::IValue(cuda_generator(value.isGenerator() ? std::make_optional(value.toGenerator()) : std::nullopt));
       }
@@ -154,6 +190,10 @@ class CudaCall {
   }
 
   void run() {
+    std::optional<SeededDefaultGenerator> seeded;
+    if (!has_generator_ && op_.hasTag(at::Tag::nondeterministic_seeded)) {
+      seeded.emplace(device_);
+    }
     op_.redispatchBoxed(
         c10::DispatchKeySet(c10::DispatchKey::Dense) | c10::DispatchKeySet(c10::BackendComponent::CUDABit), stack_);
   }
@@ -192,18 +232,13 @@ class CudaCall {
     return (optional ? optional->getElementType() : type)->kind() == c10::TypeKind::GeneratorType;
   }
 
-  // As the CPU delegate's: of CUDA, for this call, and seeded with the next number of the device's generator, whose
-  // state alone decides what is drawn.
+  // As the CPU delegate's: of CUDA, and for this call.
   at::Generator cuda_generator(const std::optional<at::Generator>& given) const {
     if (given && given->defined() && given->device().type() == kCuda) {
       return *given;
     }
-    // A replay would draw the numbers of the capture again.
-    forbid_in_capture(device_, "An operator that draws random numbers on PyTorch's cuda kernels");
-    std::array<uint32_t, kPhiloxGroupWords> words;
-    philox_words(reserve_words(generator_or_default(given, device_), kPhiloxGroupWords), words.data(), 1);
     at::Generator generator = at::globalContext().getAcceleratorHooksInterface(kCuda).getNewGenerator(device_);
-    generator.set_current_seed(words[0] | static_cast<uint64_t>(words[1]) << 32);
+    generator.set_current_seed(next_seed(given, device_));
     return generator;
   }
 
@@ -285,15 +320,19 @@ class CudaCall {
   const c10::OperatorHandle& op_;
   const c10::DeviceIndex device_;
   torch::jit::Stack* stack_;
+  bool has_generator_ = false;
   c10::SmallVector<Argument, 4> replaced_;
 };
 
 }  // namespace
 
-bool run_on_cuda(const c10::OperatorHandle& op, c10::DeviceIndex device, torch::jit::Stack* stack) {
-  if (!is_usable(device)) {
-    return false;
-  }
+bool has_cuda_delegate() { return c10::impl::hasDeviceGuardImpl(kCuda) && get_native() != nullptr; }
+
+bool has_cuda_kernel(const c10::OperatorHandle& op) {
+  return op.hasComputedKernelForDispatchKey(c10::DispatchKey::CUDA);
+}
+
+void run_on_cuda(const c10::OperatorHandle& op, c10::DeviceIndex device, torch::jit::Stack* stack) {
   if (num_open_pools.load(std::memory_order_relaxed) == 0) {
     // The kernel would be captured, but the memory of its results given to others before a replay writes to it.
     forbid_in_capture(device, "An operator on PyTorch's cuda kernels");
@@ -305,11 +344,30 @@ bool run_on_cuda(const c10::OperatorHandle& op, c10::DeviceIndex device, torch::
   call.replace_arguments();
   call.run();
   call.replace_results();
-  return true;
+}
+
+bool pinned_by_cuda(const at::Tensor& tensor) {
+  return at::globalContext().getAcceleratorHooksInterface(kCuda).isPinnedPtr(tensor.const_data_ptr());
+}
+
+at::Tensor like_on_cuda(const at::Tensor& tensor) {
+  const c10::Device device(kCuda, tensor.device().index());
+  c10::Storage nothing(c10::Storage::use_byte_size_t(), 0, at::DataPtr(nullptr, device));
+  at::Tensor like = at::detail::make_tensor<c10::TensorImpl>(
+      std::move(nothing),
+      c10::DispatchKeySet(c10::DispatchKey::Dense) | c10::DispatchKeySet(c10::BackendComponent::CUDABit),
+      tensor.dtype());
+  auto* impl = like.unsafeGetTensorImpl();
+  if (tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides()) {
+    impl->set_sizes_and_strides(tensor.sym_sizes(), tensor.sym_strides(), tensor.sym_storage_offset());
+  } else {
+    impl->set_sizes_and_strides(tensor.sizes(), tensor.strides(), tensor.storage_offset());
+  }
+  return like;
 }
 
 bool record_cuda_stream(const at::DataPtr& pointer, c10::Stream stream) {
-  if (!is_usable(stream.device_index())) {
+  if (!is_delegate(stream.device_index())) {
     return false;
   }
   auto* allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(kCuda));
@@ -321,7 +379,7 @@ bool record_cuda_stream(const at::DataPtr& pointer, c10::Stream stream) {
 }
 
 bool release_cuda_cache(c10::DeviceIndex device) {
-  if (!is_usable(device)) {
+  if (!is_delegate(device)) {
     return false;
   }
   auto* allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(kCuda));
@@ -331,8 +389,6 @@ bool release_cuda_cache(c10::DeviceIndex device) {
   allocator->emptyCache();
   return true;
 }
-
-bool delegates_to_cuda(c10::DeviceIndex device) { return is_usable(device); }
 
 void count_open_cuda_pools(int change) { num_open_pools.fetch_add(change, std::memory_order_relaxed); }
 

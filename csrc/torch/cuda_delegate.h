@@ -2,6 +2,7 @@
 // CUDA.
 #pragma once
 
+#include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/Allocator.h>
 #include <c10/core/Device.h>
@@ -9,15 +10,26 @@
 
 namespace gxu {
 
-// Runs the CUDA kernel of a dense operator on aliases of the gxu arguments, on the device's current stream, without
-// waiting for it; results become gxu tensors and keep the memory of PyTorch's CUDA allocator. False, with nothing done,
-// where the device does not name cuda as its delegate or this torch has no CUDA.
+// Whether a device that names cuda as its delegate can have it: this torch has CUDA, and the runtime tells the driver's
+// streams.
+bool has_cuda_delegate();
+
+// Whether CUDA or any device has a kernel for the operator.
+bool has_cuda_kernel(const c10::OperatorHandle& op);
+
+// Runs the CUDA kernel of a dense operator on aliases of the gxu arguments, on the current stream of `device`, which
+// has Delegate::kCuda, without waiting for it; results become gxu tensors and keep the memory of PyTorch's CUDA
+// allocator.
 //
 // While a graph is captured, that needs a pool of PyTorch's CUDA allocator for the results: see count_open_cuda_pools.
-bool run_on_cuda(const c10::OperatorHandle& op, c10::DeviceIndex device, torch::jit::Stack* stack);
+void run_on_cuda(const c10::OperatorHandle& op, c10::DeviceIndex device, torch::jit::Stack* stack);
 
-// True where run_on_cuda would run operators of `device`.
-bool delegates_to_cuda(c10::DeviceIndex device);
+// Whether a CPU tensor is in memory that PyTorch's CUDA pinned: pin_memory=True asks CUDA's allocator where there is one.
+bool pinned_by_cuda(const at::Tensor& tensor);
+
+// A CUDA tensor with the dtype and geometry of `tensor` (also symbolic ones) and without memory, for functions that
+// choose a kernel.
+at::Tensor like_on_cuda(const at::Tensor& tensor);
 
 // Tells PyTorch's CUDA allocator that `stream`, one of this device, uses memory of its own at `pointer`. False where
 // the memory is not CUDA's.

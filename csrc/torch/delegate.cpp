@@ -289,7 +289,8 @@ void warn_once(const std::string& name, c10::DeviceIndex device) {
     }
   }
   TORCH_WARN("The operator '", name, "' is not implemented for ", device_name(), ":", static_cast<int>(device),
-             ", whose memory no other device reaches: it runs on the CPU, with copies of its arguments and results.");
+             ", whose memory no other device with a kernel for it reaches: it runs on the CPU, with copies of its "
+             "arguments and results.");
 }
 
 }  // namespace
@@ -301,13 +302,15 @@ void delegate_operator(const c10::OperatorHandle& op, c10::DispatchKeySet /*keys
   DelegatedCall call(op, functionality, stack);
   call.check_devices();
   const c10::DeviceIndex device = call.device();
-  if (device_delegate(device) == Delegate::kNone) {
-    if (functionality == c10::DispatchKey::Dense && run_on_cuda(op, device, stack)) {
-      return;
-    }
+  if (device_delegate(device) == Delegate::kCuda && functionality == c10::DispatchKey::Dense && has_cuda_kernel(op)) {
+    run_on_cuda(op, device, stack);
+    return;
+  }
+  if (device_delegate(device) != Delegate::kCpu) {
     TORCH_CHECK_NOT_IMPLEMENTED(functionality == c10::DispatchKey::Dense, op.schema().name(), " of a ", functionality,
                                 " tensor on ", device_name(), ":", static_cast<int>(device),
                                 ", whose memory the CPU does not reach, is not supported; use a dense tensor.");
+    forbid_in_capture(device, "An operator that runs on the CPU");
     warn_once(op.schema().name(), device);
     at::native::cpu_fallback(op, stack);
     return;

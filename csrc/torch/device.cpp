@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cuda_delegate.h"
 #include "delegate_allocator.h"
 #include "device_name.h"
 #include "graph_capture.h"
@@ -69,9 +70,8 @@ Delegate parse_delegate(const gxuDeviceProperties& properties) {
   if (name.empty()) {
     return Delegate::kNone;
   }
-  // Not a delegate that waits for the stream and whose memory the host reaches: cuda_delegate.h.
   if (name == "cuda") {
-    return Delegate::kNone;
+    return has_cuda_delegate() ? Delegate::kCuda : Delegate::kNone;
   }
   TORCH_CHECK(name == "cpu", "The device '", properties.name, "' names the delegate '", name,
               "', which this build of torch-gxu does not support: expected 'cpu', 'cuda' or none.");

@@ -18,6 +18,7 @@ constexpr int kMaxDevices = 64;
 enum class Delegate : uint8_t {
   kNone,  // memory that no other PyTorch device reaches: operators fall back to CPU with copies
   kCpu,   // the CPU reaches the memory: operators run on CPU aliases of it
+  kCuda,  // PyTorch's cuda device reaches the memory: operators run on CUDA aliases of it (cuda_delegate.h)
 };
 
 namespace detail {

@@ -6,7 +6,6 @@
 #include <ATen/core/IListRef.h>
 #include <ATen/core/List.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/boxing/impl/boxing.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <array>
@@ -254,9 +253,7 @@ class DirectCall<Operator, kernel, Result(Arguments...)> {
  private:
   static Result boxed(Arguments... arguments) {
     static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(Operator::name, Operator::overload_name);
-    static const auto delegate = c10::BoxedKernel::makeFromFunction<&delegate_operator<c10::DispatchKey::Dense>>();
-    return c10::impl::BoxedKernelWrapper<Result(Arguments...)>::call(
-        delegate, op, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), std::forward<Arguments>(arguments)...);
+    return call_delegate<Result, Arguments...>(op, std::forward<Arguments>(arguments)...);
   }
 
   // Of the one argument that the operator writes.

@@ -303,7 +303,7 @@ void define_memory_functions(py::module_& m) {
         }),
         py::arg("handle"), py::arg("nbytes"), py::arg("device"));
   m.def("delegates_to_cuda",
-        wrap([](int64_t device) { return delegates_to_cuda(static_cast<c10::DeviceIndex>(device)); }),
+        wrap([](int64_t device) { return device_delegate(static_cast<c10::DeviceIndex>(device)) == Delegate::kCuda; }),
         py::arg("device"), "Whether operators of the device run on PyTorch's cuda kernels.");
   m.def("count_open_cuda_pools", wrap([](int change) { count_open_cuda_pools(change); }), py::arg("change"),
         "Tells that a capture has, or gives up, a pool of PyTorch's CUDA allocator (gxu/cuda_pools.py).");

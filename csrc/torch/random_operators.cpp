@@ -18,11 +18,11 @@
 #include <ATen/ops/random_native.h>
 #include <ATen/ops/uniform_native.h>
 #include <ATen/ops/zeros_like.h>
-#include <torch/library.h>
 
 #include <numeric>
 #include <vector>
 
+#include "own_operator.h"
 #include "random_fill.h"
 #include "random_operator.h"
 #include "random_values.h"
@@ -193,37 +193,37 @@ void multinomial_with_replacement(Tensor& result, const Tensor& self, int64_t sa
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   using MaybeGenerator = std::optional<Generator>;
-  library.impl("uniform_", &at::native::uniform_);
-  library.impl("normal_", &at::native::normal_);
-  library.impl("normal.Tensor_float",
-               static_cast<Tensor (*)(const Tensor&, double, MaybeGenerator)>(&at::native::normal));
-  library.impl("normal.float_Tensor",
-               static_cast<Tensor (*)(double, const Tensor&, MaybeGenerator)>(&at::native::normal));
-  library.impl("normal.Tensor_Tensor",
-               static_cast<Tensor (*)(const Tensor&, const Tensor&, MaybeGenerator)>(&at::native::normal));
-  library.impl("normal.Tensor_float_out",
-               static_cast<Tensor& (*)(const Tensor&, double, MaybeGenerator, Tensor&)>(&at::native::normal_out));
-  library.impl("normal.float_Tensor_out",
-               static_cast<Tensor& (*)(double, const Tensor&, MaybeGenerator, Tensor&)>(&at::native::normal_out));
-  library.impl(
-      "normal.Tensor_Tensor_out",
-      static_cast<Tensor& (*)(const Tensor&, const Tensor&, MaybeGenerator, Tensor&)>(&at::native::normal_out));
-  library.impl("random_", static_cast<Tensor& (*)(Tensor&, MaybeGenerator)>(&at::native::random_));
-  library.impl("random_.to", static_cast<Tensor& (*)(Tensor&, int64_t, MaybeGenerator)>(&at::native::random_));
-  library.impl("random_.from", static_cast<Tensor& (*)(Tensor&, int64_t, std::optional<int64_t>, MaybeGenerator)>(
-                                   &at::native::random_));
-  library.impl("bernoulli.out", &at::native::bernoulli_out);
-  library.impl("bernoulli_.Tensor",
-               static_cast<Tensor& (*)(Tensor&, const Tensor&, MaybeGenerator)>(&at::native::bernoulli_));
-  library.impl("bernoulli_.float", static_cast<Tensor& (*)(Tensor&, double, MaybeGenerator)>(&at::native::bernoulli_));
-  library.impl("exponential_", &at::native::exponential_);
-  library.impl("geometric_", &at::native::geometric_);
-  library.impl("cauchy_", &at::native::cauchy_);
-  library.impl("log_normal_", &at::native::log_normal_);
-  library.impl("multinomial", &at::native::multinomial);
-  library.impl("multinomial.out", &at::native::multinomial_out);
-  library.impl("native_dropout", &native_dropout);
-  library.impl("randperm.generator_out", &randperm_out);
+  implement(library, "uniform_", &at::native::uniform_);
+  implement(library, "normal_", &at::native::normal_);
+  implement(library, "normal.Tensor_float",
+            static_cast<Tensor (*)(const Tensor&, double, MaybeGenerator)>(&at::native::normal));
+  implement(library, "normal.float_Tensor",
+            static_cast<Tensor (*)(double, const Tensor&, MaybeGenerator)>(&at::native::normal));
+  implement(library, "normal.Tensor_Tensor",
+            static_cast<Tensor (*)(const Tensor&, const Tensor&, MaybeGenerator)>(&at::native::normal));
+  implement(library, "normal.Tensor_float_out",
+            static_cast<Tensor& (*)(const Tensor&, double, MaybeGenerator, Tensor&)>(&at::native::normal_out));
+  implement(library, "normal.float_Tensor_out",
+            static_cast<Tensor& (*)(double, const Tensor&, MaybeGenerator, Tensor&)>(&at::native::normal_out));
+  implement(library, "normal.Tensor_Tensor_out",
+            static_cast<Tensor& (*)(const Tensor&, const Tensor&, MaybeGenerator, Tensor&)>(&at::native::normal_out));
+  implement(library, "random_", static_cast<Tensor& (*)(Tensor&, MaybeGenerator)>(&at::native::random_));
+  implement(library, "random_.to", static_cast<Tensor& (*)(Tensor&, int64_t, MaybeGenerator)>(&at::native::random_));
+  implement(library, "random_.from",
+            static_cast<Tensor& (*)(Tensor&, int64_t, std::optional<int64_t>, MaybeGenerator)>(&at::native::random_));
+  implement(library, "bernoulli.out", &at::native::bernoulli_out);
+  implement(library, "bernoulli_.Tensor",
+            static_cast<Tensor& (*)(Tensor&, const Tensor&, MaybeGenerator)>(&at::native::bernoulli_));
+  implement(library, "bernoulli_.float",
+            static_cast<Tensor& (*)(Tensor&, double, MaybeGenerator)>(&at::native::bernoulli_));
+  implement(library, "exponential_", &at::native::exponential_);
+  implement(library, "geometric_", &at::native::geometric_);
+  implement(library, "cauchy_", &at::native::cauchy_);
+  implement(library, "log_normal_", &at::native::log_normal_);
+  implement(library, "multinomial", &at::native::multinomial);
+  implement(library, "multinomial.out", &at::native::multinomial_out);
+  implement(library, "native_dropout", &native_dropout);
+  implement(library, "randperm.generator_out", &randperm_out);
 }
 
 }  // namespace

@@ -6,9 +6,9 @@
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/zeros_like.h>
-#include <torch/library.h>
 
 #include "delegate_call.h"
+#include "own_operator.h"
 
 namespace gxu {
 namespace {
@@ -92,10 +92,10 @@ Tensors5 gru_cell_backward(const at::Tensor& grad_hy, const at::Tensor& workspac
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
-  library.impl("_thnn_fused_lstm_cell", &lstm_cell);
-  library.impl("_thnn_fused_lstm_cell_backward_impl", &lstm_cell_backward);
-  library.impl("_thnn_fused_gru_cell", &gru_cell);
-  library.impl("_thnn_fused_gru_cell_backward", &gru_cell_backward);
+  implement(library, "_thnn_fused_lstm_cell", &lstm_cell);
+  implement(library, "_thnn_fused_lstm_cell_backward_impl", &lstm_cell_backward);
+  implement(library, "_thnn_fused_gru_cell", &gru_cell);
+  implement(library, "_thnn_fused_gru_cell_backward", &gru_cell_backward);
 }
 
 }  // namespace

@@ -162,8 +162,9 @@ ProcessGroup::WorkPtr ProcessGroup::_allgather_base(at::Tensor& output, at::Tens
                                                     const c10d::AllgatherOptions& options) {
   const BelowAutograd guard;
   HostTensors host = host_tensors("allgather_into_tensor");
-  at::Tensor source = host.add_moved(input, TensorUse::kRead);
-  at::Tensor target = host.add_moved(output, TensorUse::kWrite);
+  // Flat: the host library divides the first dimension among the ranks, whatever it is.
+  at::Tensor source = host.add_moved(input, TensorUse::kRead).view(-1);
+  at::Tensor target = host.add_moved(output, TensorUse::kWrite).view(-1);
   return run(c10d::OpType::_ALLGATHER_BASE, std::move(host), {output},
              [&] { return host_->_allgather_base(target, source, options); });
 }
