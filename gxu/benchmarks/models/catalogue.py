@@ -66,6 +66,9 @@ class Decode(nn.Module):
                 tensor.copy_(torch.randn(tensor.shape, generator=generator))
 
     def forward(self, ids: Tensor, position: Tensor) -> Tensor:
+        # The cache counts its tokens: without this each call would write one row further, in the end behind the last.
+        for layer in self.cache.layers:
+            layer.cumulative_length.copy_(position[0])
         result = self.model(
             input_ids=ids,
             position_ids=position[None],
