@@ -222,6 +222,12 @@ def test_copies_to_and_from_the_host() -> None:
     torch.testing.assert_close(back, x)
 
 
+def test_copies_that_overlap_are_refused() -> None:
+    x = R(8).to("gxu")
+    with pytest.raises(RuntimeError, match="unsupported operation"):
+        x[1:].copy_(x[:-1])
+
+
 def test_sparse_tensors_are_refused() -> None:
     x = torch.eye(3).to_sparse()
     with pytest.raises(NotImplementedError, match=r"sparse|layout"):

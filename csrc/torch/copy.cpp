@@ -1,5 +1,6 @@
 #include "copy.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <ATen/TensorIterator.h>
 #include <ATen/ops/copy_native.h>
 #include <ATen/ops/empty_strided.h>
@@ -208,6 +209,9 @@ at::Tensor& copy_(at::Tensor& destination, const at::Tensor& source, bool non_bl
   const bool is_between_devices = is_from_device_to_device && destination.device() != from.device();
   const bool is_on_cuda = device_delegate(device) == Delegate::kCuda;
   GraphWork* work = current_capture(device);
+  if (is_from_device_to_device) {
+    at::assert_no_partial_overlap(destination, from);  // the runtime's copies do not look
+  }
   // Memory that PyTorch's CUDA pinned has its own way to be kept until the copy is done.
   const bool is_pinned_by_cuda = is_on_cuda && non_blocking && plain && pinned == nullptr &&
                                  !is_from_device_to_device && pinned_by_cuda(is_gxu(destination) ? from : destination);
