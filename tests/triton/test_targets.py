@@ -28,7 +28,18 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", sys.argv[2], 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names x86 CPUs")
 @pytest.mark.parametrize("level", ["x86-64-v3", "x86-64-v2"])
 @pytest.mark.parametrize(
-    "file", ["elementwise", "conversions", "math", "reduce", "memory", "values", "control_flow", "random_kernels"]
+    "file",
+    [
+        "elementwise",
+        "conversions",
+        "math",
+        "reduce",
+        "memory",
+        "values",
+        "control_flow",
+        "random_kernels",
+        "transposes",
+    ],
 )
 def test_narrower_vectors(level, file, run_python, request):
     here = request.path.parent
