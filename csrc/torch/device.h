@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "runtime.h"
+#include "thread_state.h"
 
 namespace gxu {
 
@@ -63,9 +64,14 @@ void synchronize_device(c10::DeviceIndex index);
 // Makes `index` the current device in its scope.
 class DeviceScope {
  public:
-  explicit DeviceScope(c10::DeviceIndex index) : previous_(exchange_device(index)), changed_(previous_ != index) {}
+  explicit DeviceScope(c10::DeviceIndex index)
+      : previous_(thread_state.device), changed_(index >= 0 && index != previous_) {
+    if (C10_UNLIKELY(changed_)) {
+      set_device(index);
+    }
+  }
   ~DeviceScope() {
-    if (changed_) {
+    if (C10_UNLIKELY(changed_)) {
       restore();
     }
   }

@@ -1,8 +1,8 @@
 // Operators of small models, whose calls cost what they cost on the CPU: kernels that need no boxing (direct_call.h).
 //
 // An operator belongs here if the CPU has a kernel of its own for it, and it neither draws random numbers nor takes a
-// device, a generator or a list of tensors that it writes: those are the boxed delegate's. Those on elements are in
-// elementwise_operators.cpp.
+// device, a generator or a list of tensors that it writes: those are the boxed delegate's. Those that need no alias are
+// in elementwise_operators.cpp and reduction_operators.cpp.
 #include <ATen/CPUFunctions.h>
 #include <ATen/Operators.h>
 #include <ATen/ops/empty.h>
@@ -29,17 +29,11 @@ namespace {
   _(logical_and_out, logical_and_outf) \
   _(logical_not_out, logical_not_outf) \
   _(abs_out, abs_outf) \
-  _(gelu, gelu) \
   _(gelu_backward, gelu_backward) \
   _(hardtanh, hardtanh) \
   _(hardswish, hardswish) \
   _(masked_fill__Scalar, masked_fill_) \
-  _(sum_dim_IntList, sum) \
   _(mean_dim, mean) \
-  _(amax, amax) \
-  _(amin, amin) \
-  _(argmax, argmax) \
-  _(argmin, argmin) \
   _(max_dim, max) \
   _(min_dim, min) \
   _(any, any) \
@@ -55,7 +49,6 @@ namespace {
   _(native_batch_norm, native_batch_norm) \
   _(native_batch_norm_backward, native_batch_norm_backward) \
   _(native_group_norm, native_group_norm_symint) \
-  _(nll_loss_forward, nll_loss_forward_symint) \
   _(nll_loss_backward, nll_loss_backward_symint) \
   _(mse_loss, mse_loss) \
   _(mse_loss_backward, mse_loss_backward) \
@@ -73,10 +66,7 @@ namespace {
   _(tril, tril_symint) \
   _(triu, triu_symint) \
   _(arange_start_out, arange_outf) \
-  _(max, max) \
-  _(min, min) \
   _(prod, prod) \
-  _(prod_dim_int, prod) \
   _(topk, topk_symint) \
   _(sort_stable, sort) \
   _(addmv, addmv) \

@@ -10,7 +10,9 @@
 #include <ATen/TensorIterator.h>
 #include <c10/core/Scalar.h>
 
+#include <array>
 #include <optional>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -51,7 +53,17 @@ class ElementwiseKernel : public Structured {
   }
 };
 
-// Allocates the result on the current device.
+// Memory of the current device for a result. `strides`: empty for a dense one in the memory format of `options`.
+inline at::Tensor allocate_result(at::IntArrayRef sizes, const at::TensorOptions& options,
+                                  at::IntArrayRef strides = {}) {
+  constexpr c10::DispatchKeySet keys(c10::DispatchKey::PrivateUse1);
+  const auto dtype = c10::typeMetaToScalarType(options.dtype());
+  c10::Allocator* allocator = &CachingAllocator::instance();
+  return strides.empty() ? at::detail::empty_generic(sizes, allocator, keys, dtype, options.memory_format_opt())
+                         : at::detail::empty_strided_generic(sizes, strides, allocator, keys, dtype);
+}
+
+// Allocates the result.
 template <typename Structured>
 class NewResultKernel final : public ElementwiseKernel<Structured> {
  public:
@@ -63,11 +75,7 @@ class NewResultKernel final : public ElementwiseKernel<Structured> {
   }
   void set_output_raw_strided(int64_t index, at::IntArrayRef sizes, at::IntArrayRef strides,
                               at::TensorOptions options GXU_OUTPUT_NAMES) override {
-    constexpr c10::DispatchKeySet keys(c10::DispatchKey::PrivateUse1);
-    const auto dtype = c10::typeMetaToScalarType(options.dtype());
-    c10::Allocator* allocator = &CachingAllocator::instance();
-    result_ = strides.empty() ? at::detail::empty_generic(sizes, allocator, keys, dtype, options.memory_format_opt())
-                              : at::detail::empty_strided_generic(sizes, strides, allocator, keys, dtype);
+    result_ = allocate_result(sizes, options, strides);
     if constexpr (std::is_base_of_v<at::TensorIteratorBase, Structured>) {
       Structured::set_output_raw_strided(index, sizes, strides, options GXU_PASS_OUTPUT_NAMES);
     }
@@ -75,6 +83,25 @@ class NewResultKernel final : public ElementwiseKernel<Structured> {
 
  private:
   at::Tensor result_;
+};
+
+// Allocates two results of a kernel that is no iterator.
+template <typename Structured>
+class NewResultsKernel final : public Structured {
+ public:
+  const at::Tensor& maybe_get_output(int64_t index) override { return results_[index]; }
+  void set_output_strided(int64_t index, at::IntArrayRef sizes, at::IntArrayRef strides,
+                          at::TensorOptions options GXU_OUTPUT_NAMES) override {
+    set_output_raw_strided(index, sizes, strides, options GXU_PASS_OUTPUT_NAMES);
+  }
+  void set_output_raw_strided(int64_t index, at::IntArrayRef sizes, at::IntArrayRef strides,
+                              at::TensorOptions options GXU_OUTPUT_NAMES) override {
+    results_[index] = allocate_result(sizes, options, strides);
+  }
+  std::tuple<at::Tensor, at::Tensor> take() { return {std::move(results_[0]), std::move(results_[1])}; }
+
+ private:
+  std::array<at::Tensor, 2> results_;
 };
 
 // Writes the operator's first argument. The iterator rejects other geometries; other types of the result are left to

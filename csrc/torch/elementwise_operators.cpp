@@ -1,6 +1,5 @@
 // Operators on elements whose CPU kernels serve gxu tensors as they are (elementwise_call.h). An operator belongs here
-// if its structured kernel is a TensorIterator and its loop is chosen by the iterator's device: gelu's prefers oneDNN
-// for CPU tensors, and so does not.
+// if its structured kernel is a TensorIterator and its loop is chosen by the iterator's device.
 #include <ATen/CPUFunctions.h>
 #include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
@@ -165,6 +164,44 @@ at::Tensor mm(const at::Tensor& self, const at::Tensor& mat2) {
   return DirectCall<at::_ops::mm, &at::cpu::mm>::call(self, mat2);
 }
 
+// oneDNN's where the CPU would use it, which takes CPU tensors only.
+at::Tensor gelu(const at::Tensor& self, c10::string_view approximate) {
+  if (self.numel() <= 1 || !self.is_contiguous() || self.scalar_type() == at::kDouble) {
+    return ElementwiseCall<at::_ops::gelu, at::native::structured_gelu_out_cpu>::call(self, approximate);
+  }
+  return DirectCall<at::_ops::gelu, &at::cpu::gelu>::call(self, approximate);
+}
+
+// Numbers that its structured kernel reads and writes, no iterator.
+std::tuple<at::Tensor, at::Tensor> nll_loss_forward(const at::Tensor& self, const at::Tensor& target,
+                                                    const std::optional<at::Tensor>& weight, int64_t reduction,
+                                                    c10::SymInt ignore_index) {
+  SimpleDevice operands(nullptr);
+  operands.check(self, false);
+  operands.check(target, false);
+  const bool has_weight = weight && weight->defined();
+  if (has_weight) {
+    operands.check(*weight, false);
+  }
+  const c10::DeviceIndex device = operands.index();
+  if (C10_UNLIKELY(device < 0 || !is_gxu(self) || !is_gxu(target) || (has_weight && !is_gxu(*weight)) ||
+                   device_delegate(device) != Delegate::kCpu || current_capture(device) != nullptr)) {
+    return DirectCall<at::_ops::nll_loss_forward, &at::cpu::nll_loss_forward_symint>::call(
+        self, target, weight, reduction, std::move(ignore_index));
+  }
+  count_delegated();
+  const DeviceScope scope(device);
+  synchronize_stream(device, current_stream_id(device));
+  DelegatedWork work;
+  work.start_operator(device);
+  const at::OptionalTensorRef classes = has_weight ? at::OptionalTensorRef(*weight) : at::OptionalTensorRef();
+  const int64_t ignored = ignore_index.expect_int();
+  NewResultsKernel<at::native::structured_nll_loss_forward_out_cpu> kernel;
+  kernel.meta(self, target, classes, reduction, ignored);
+  kernel.impl(self, target, classes, reduction, ignored, kernel.maybe_get_output(0), kernel.maybe_get_output(1));
+  return kernel.take();
+}
+
 template <typename Operator, typename Structured>
 void register_elementwise(torch::Library& library) {
   std::string name = Operator::name;
@@ -181,6 +218,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
 #undef GXU_REGISTER_ELEMENTWISE
   library.impl("index.Tensor", &index);
   library.impl("mm", &mm);
+  library.impl("gelu", &gelu);
+  library.impl("nll_loss_forward", &nll_loss_forward);
   library.impl("relu", &relu);
   library.impl("relu_", &relu_);
 }

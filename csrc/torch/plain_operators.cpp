@@ -3,6 +3,7 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/Operators.h>
 #include <ATen/TensorIterator.h>
+#include <c10/util/Load.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -20,8 +21,12 @@ constexpr int64_t kSmall = at::internal::GRAIN_SIZE;
 
 // Whether the calling thread may access the memory of a gxu tensor itself, once the current stream has finished.
 bool is_accessible(const at::Tensor& tensor) {
-  return is_gxu(tensor) && LentAlias::suits(tensor) && device_delegate(tensor.device().index()) == Delegate::kCpu &&
-         current_capture(tensor.device().index()) == nullptr;
+  if (C10_UNLIKELY(!tensor.defined())) {
+    return false;
+  }
+  const c10::Device device = tensor.device();
+  return device.type() == kGxu && LentAlias::suits(tensor) && device_delegate(device.index()) == Delegate::kCpu &&
+         current_capture(device.index()) == nullptr;
 }
 
 bool is_small(const at::Tensor& tensor) { return tensor.numel() <= kSmall && is_accessible(tensor); }
@@ -50,6 +55,19 @@ at::Scalar local_scalar_dense(const at::Tensor& self) {
     return DirectCall<at::_ops::_local_scalar_dense>::call(self);
   }
   const PlainAccess access(self.device().index());
+  // The types that numbers mostly have, for which the CPU's kernel is twice as long.
+  if (const void* value = self.const_data_ptr(); C10_LIKELY(value != nullptr)) {
+    switch (self.scalar_type()) {
+#define GXU_READ(type, name)       \
+  case c10::ScalarType::name: {    \
+    return c10::load<type>(value); \
+  }
+      AT_FORALL_SCALAR_TYPES_AND3(Bool, Half, BFloat16, GXU_READ)
+#undef GXU_READ
+      default:
+        break;
+    }
+  }
   return at::cpu::_local_scalar_dense(self);
 }
 

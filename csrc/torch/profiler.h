@@ -42,7 +42,8 @@ class RuntimeCall {
   int64_t start_ = 0;
 };
 
-// Work of the device that the calling thread does itself: shown on the lane of the current stream.
+// Work of the device that the calling thread does itself: shown on the lane of the current stream. Operators that an
+// operator calls are part of it.
 class DelegatedWork {
  public:
   DelegatedWork() = default;

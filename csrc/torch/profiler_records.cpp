@@ -36,6 +36,7 @@ struct ThreadContext {
   std::vector<uint64_t> ops;
   std::vector<uint64_t> ranges;
   std::vector<const char*> names;
+  bool works = false;  // executes an operator of a device
 
   HostContext context() const { return {ops.empty() ? 0 : ops.back(), ranges.empty() ? 0 : ranges.back()}; }
 };
@@ -170,6 +171,11 @@ void RuntimeCall::finish() {
 }
 
 void DelegatedWork::start(c10::DeviceIndex device, size_t bytes, gxuMemcpyKind kind) {
+  ThreadContext& context = thread_context();
+  if (context.works) {
+    return;
+  }
+  context.works = true;
   device_ = device;
   bytes_ = bytes;
   kind_ = kind;
@@ -177,7 +183,8 @@ void DelegatedWork::start(c10::DeviceIndex device, size_t bytes, gxuMemcpyKind k
 }
 
 void DelegatedWork::finish() {
-  const ThreadContext& context = thread_context();
+  ThreadContext& context = thread_context();
+  context.works = false;
   const std::string name = context.names.empty() ? "operator" : context.names.back();
   add_activity({kind_ == gxuMemcpyDefault ? gxuActivityKernel : gxuActivityMemcpy,
                 device_,
