@@ -1,20 +1,24 @@
-"""Operators that run on the CPU without boxing: csrc/torch/{direct,elementwise,plain}_*, lent_alias."""
+"""Operators that run on the CPU without boxing: csrc/torch/{direct,elementwise,loop,plain}_*, lent_alias."""
 
 from __future__ import annotations
 
+import ctypes
 import operator
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from blocked_stream import enqueued
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 SOURCES = Path(__file__).parents[1] / "csrc/torch"
-TABLES = [SOURCES / "direct_operators.cpp", SOURCES / "elementwise_operators.cpp"]
+TABLES = [SOURCES / f"{name}_operators.cpp" for name in ("direct", "elementwise", "loop")]
 
 
 def outcome(function: Callable[[str], Any], device: str) -> Any:
@@ -38,7 +42,7 @@ def check_alike(function: Callable[[str], Any]) -> Any:
 
 def test_every_row_is_an_operator_of_the_cpus_own() -> None:
     """One without a kernel for the CPU would come back to gxu without end, or run as its parts."""
-    rows = [row for table in TABLES for row in re.findall(r"^  _\((\w+), \w+\)", table.read_text(), re.MULTILINE)]
+    rows = [row for table in TABLES for row in re.findall(r"^  _\((\w+), [^)]+\)", table.read_text(), re.MULTILINE)]
     assert len(rows) > 100
     on_cpu = set()
     for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU"):
@@ -145,6 +149,34 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "overlapping list": lambda d: (lambda x: torch.cat((x, x[:0]), out=x))(values(d, 5)),
     "apart in one memory": lambda d: (lambda x: x[:3].mul_(x[3:]))(values(d, 6)),
     "an expanded output": lambda d: values(d, 1).expand(4).add_(1),
+    "the largest": lambda d: [values(d, 40).max(), values(d, 40)[1:].max(), values(d, 5, 8).t()[1:].min()],
+    "wrong largest of nothing": lambda d: values(d, 0, 3).max(),
+    "wrong place in nothing": lambda d: values(d, 0, 3).argmax(0),
+    "places": lambda d: [values(d, 4, 5).argmax(1), values(d, 4, 5)[1:].t().argmin(), values(d, 4, 1).argmax(-1, True)],
+    "sums": lambda d: [values(d, 4, 5)[1:].sum(), values(d, 4, 5, 6).sum((0, -1)), values(d, 0, 3).sum(0)],
+    "sums of other types": lambda d: [values(d, 5).sum(dtype=torch.float64), (values(d, 5) > 0).sum()],
+    "wrong sum": lambda d: values(d, 4, 5).sum((0, 0)),
+    "a range": lambda d: [torch.arange(*bounds, device=d) for bounds in ((3, 20, 0.5), (0,), (9, 2, -3))],
+    "a range out": lambda d: torch.arange(5, out=torch.full((9,), 7, device=d)[2:7]),
+    "a range out that grows": lambda d: torch.arange(5, out=torch.full((3,), 7, device=d)[:0]),
+    "wrong range": lambda d: torch.arange(3, 0, device=d),
+    "one gelu": lambda d: [torch.nn.functional.gelu(values(d, 9)[1]), torch.nn.functional.gelu(values(d, 9)[1:2])],
+    "gelu in gaps": lambda d: torch.nn.functional.gelu(values(d, 9, 4)[:, ::2]),
+    "a loss": lambda d: torch.nn.functional.cross_entropy(values(d, 3, 4)[1:], torch.tensor([3, 0], device=d)),
+    "a weighted loss": lambda d: torch.nn.functional.nll_loss(
+        values(d, 3, 4), torch.tensor([3, 0, 1], device=d), values(d, 4), ignore_index=0, reduction="none"
+    ),
+    "wrong class": lambda d: torch.nn.functional.nll_loss(values(d, 2, 4), torch.tensor([3, 4], device=d)),
+    "products of a batch": lambda d: torch.bmm(values(d, 2, 3, 4), values(d, 2, 5, 4).mT),
+    "products of an empty batch": lambda d: torch.bmm(values(d, 2, 3, 0), values(d, 2, 0, 5)),
+    "wrong products of a batch": lambda d: torch.bmm(values(d, 2, 3, 4), values(d, 3, 4, 5)),
+    "a product and a row": lambda d: torch.addmm(values(d, 5), values(d, 3, 4), values(d, 5, 4).t(), beta=2, alpha=3),
+    "a product and nothing": lambda d: torch.addmm(values(d, 5), values(d, 3, 4), values(d, 4, 5), beta=0),
+    "wrong row": lambda d: torch.addmm(values(d, 6), values(d, 3, 4), values(d, 4, 5)),
+    "norm of two types": lambda d: list(
+        torch.native_layer_norm(values(d, 4, 6, dtype=torch.bfloat16), (6,), values(d, 6), values(d, 6), 1e-5)
+    ),
+    "wrong norm": lambda d: torch.nn.functional.layer_norm(values(d, 4, 6), (5,)),
     "wrong shapes": lambda d: values(d, 3) + values(d, 4),
     "wrong dtypes": lambda d: torch.mm(values(d, 3, 3), values(d, 3, 3, dtype=torch.float64)),
 }  # fmt: skip
@@ -197,6 +229,47 @@ def test_bits_are_the_cpus(name: str) -> None:
                 torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
             else:
                 assert repr(actual) == repr(expected)
+
+
+def test_numbers_are_read_below_modes_and_views() -> None:
+    """The kernel in place of autograd's goes on to what follows autograd."""
+    x = torch.tensor([3 + 4j], device="gxu")
+    assert x.conj().item() == 3 - 4j and torch._neg_view(x.real).item() == -3.0
+    called = []
+
+    class Mode(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+            called.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    y = torch.tensor(2.5, device="gxu", requires_grad=True)
+    with Mode():
+        assert y.item() == 2.5
+    assert called == ["aten._local_scalar_dense.default"]
+    with torch.inference_mode():
+        assert torch.tensor(True, device="gxu").item() is True
+
+
+READERS: list[Callable[[Tensor], Any]] = [
+    lambda x: x.sum(), lambda x: x.max(), lambda x: x.argmax(), lambda x: x.amin(1), lambda x: x[0, 0].item(),
+    lambda x: torch.nn.functional.gelu(x[0, :1]), lambda x: torch.nn.functional.layer_norm(x, (8,)),
+    lambda x: torch.bmm(x[None], x[None]), lambda x: torch.addmm(x[0], x, x),
+    lambda x: torch.nn.functional.nll_loss(x, torch.ones(8, dtype=torch.long, device=x.device), reduction="sum"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_wait_for_the_current_stream(reader: Callable[[Tensor], Any]) -> None:
+    def write() -> None:
+        time.sleep(0.02)
+        ctypes.memmove(x.data_ptr(), written.data_ptr(), x.nbytes)
+
+    x, written = torch.zeros(8, 8, device="gxu"), torch.arange(2.0, 66.0).view(8, 8)
+    torch.gxu.synchronize()
+    stream = torch.gxu.Stream()
+    with torch.gxu.stream(stream), enqueued(stream, write):
+        result = reader(x)
+    torch.testing.assert_close(result.cpu() if isinstance(result, Tensor) else result, reader(written), rtol=0, atol=0)
 
 
 def test_operands_of_two_devices_are_refused() -> None:

@@ -2,7 +2,7 @@
 //
 // An operator belongs here if the CPU has a kernel of its own for it, and it neither draws random numbers nor takes a
 // device, a generator or a list of tensors that it writes: those are the boxed delegate's. Those that need no alias are
-// in elementwise_operators.cpp and reduction_operators.cpp.
+// in elementwise_operators.cpp, loop_operators.cpp and plain_kernels.cpp.
 #include <ATen/CPUFunctions.h>
 #include <ATen/Operators.h>
 #include <ATen/ops/empty.h>
@@ -44,7 +44,6 @@ namespace {
   _(std_correction, std) \
   _(cumsum, cumsum) \
   _(linalg_vector_norm, linalg_vector_norm) \
-  _(native_layer_norm, native_layer_norm_symint) \
   _(native_layer_norm_backward, native_layer_norm_backward_symint) \
   _(native_batch_norm, native_batch_norm) \
   _(native_batch_norm_backward, native_batch_norm_backward) \
@@ -54,10 +53,8 @@ namespace {
   _(mse_loss_backward, mse_loss_backward) \
   _(embedding_dense_backward, embedding_dense_backward_symint) \
   _(mm_out, mm_outf) \
-  _(addmm, addmm) \
   _(addmm_, addmm_) \
   _(addmm_out, addmm_outf) \
-  _(bmm, bmm) \
   _(bmm_out, bmm_outf) \
   _(baddbmm, baddbmm) \
   _(baddbmm_, baddbmm_) \
@@ -65,7 +62,6 @@ namespace {
   _(scatter_add, scatter_add) \
   _(tril, tril_symint) \
   _(triu, triu_symint) \
-  _(arange_start_out, arange_outf) \
   _(prod, prod) \
   _(topk, topk_symint) \
   _(sort_stable, sort) \

@@ -18,7 +18,7 @@
 
 #include "allocator.h"
 #include "direct_call.h"
-#include "stream.h"
+#include "plain_access.h"
 #include "torch_compat.h"
 
 namespace gxu {
@@ -200,10 +200,7 @@ class ElementwiseCall<Operator, Structured, Result(Arguments...)> {
     if (!kernel.prepare_for_cpu() || !fits(kernel)) {
       return false;
     }
-    count_delegated();
-    synchronize_stream(device, current_stream_id(device));
-    DelegatedWork work;
-    work.start_operator(device);
+    const PlainAccess access(device);
     kernel.impl(as_passed(arguments)..., kernel.output());
     return true;
   }

@@ -133,11 +133,7 @@ at::Tensor index(const at::Tensor& self, const c10::List<std::optional<at::Tenso
   if (C10_UNLIKELY(device < 0 || device_delegate(device) != Delegate::kCpu || current_capture(device) != nullptr)) {
     return DirectCall<at::_ops::index_Tensor>::call(self, indices);
   }
-  count_delegated();
-  const DeviceScope scope(device);
-  synchronize_stream(device, current_stream_id(device));
-  DelegatedWork work;
-  work.start_operator(device);
+  const PlainAccess access(device);
   NewResultKernel<at::native::structured_index_out> kernel;
   const auto geometry = kernel.meta(self, at::IOptTensorListRef(indices));
   kernel.label_as_cpu();
@@ -156,12 +152,28 @@ bool is_product_without_onednn(const at::Tensor& self) {
   return precision != at::Float32Precision::BF16 && precision != at::Float32Precision::TF32;
 }
 
-// Its structured kernel is no iterator, and hands pointers to BLAS.
+// The structured kernels of products are no iterators, and hand pointers to BLAS.
 at::Tensor mm(const at::Tensor& self, const at::Tensor& mat2) {
   if (C10_LIKELY(is_product_without_onednn(self))) {
     return ElementwiseCall<at::_ops::mm, at::native::structured_mm_out_cpu>::call(self, mat2);
   }
   return DirectCall<at::_ops::mm, &at::cpu::mm>::call(self, mat2);
+}
+
+at::Tensor bmm(const at::Tensor& self, const at::Tensor& mat2) {
+  if (C10_LIKELY(is_product_without_onednn(self))) {
+    return ElementwiseCall<at::_ops::bmm, at::native::structured_bmm_out_cpu>::call(self, mat2);
+  }
+  return DirectCall<at::_ops::bmm, &at::cpu::bmm>::call(self, mat2);
+}
+
+at::Tensor addmm(const at::Tensor& self, const at::Tensor& mat1, const at::Tensor& mat2, const at::Scalar& beta,
+                 const at::Scalar& alpha) {
+  if (C10_LIKELY(is_product_without_onednn(mat1))) {
+    using Structured = at::native::structured_addmm_out_cpu;
+    return ElementwiseCall<at::_ops::addmm, Structured>::call(self, mat1, mat2, beta, alpha);
+  }
+  return DirectCall<at::_ops::addmm, &at::cpu::addmm>::call(self, mat1, mat2, beta, alpha);
 }
 
 // oneDNN's where the CPU would use it, which takes CPU tensors only.
@@ -170,36 +182,6 @@ at::Tensor gelu(const at::Tensor& self, c10::string_view approximate) {
     return ElementwiseCall<at::_ops::gelu, at::native::structured_gelu_out_cpu>::call(self, approximate);
   }
   return DirectCall<at::_ops::gelu, &at::cpu::gelu>::call(self, approximate);
-}
-
-// Numbers that its structured kernel reads and writes, no iterator.
-std::tuple<at::Tensor, at::Tensor> nll_loss_forward(const at::Tensor& self, const at::Tensor& target,
-                                                    const std::optional<at::Tensor>& weight, int64_t reduction,
-                                                    c10::SymInt ignore_index) {
-  SimpleDevice operands(nullptr);
-  operands.check(self, false);
-  operands.check(target, false);
-  const bool has_weight = weight && weight->defined();
-  if (has_weight) {
-    operands.check(*weight, false);
-  }
-  const c10::DeviceIndex device = operands.index();
-  if (C10_UNLIKELY(device < 0 || !is_gxu(self) || !is_gxu(target) || (has_weight && !is_gxu(*weight)) ||
-                   device_delegate(device) != Delegate::kCpu || current_capture(device) != nullptr)) {
-    return DirectCall<at::_ops::nll_loss_forward, &at::cpu::nll_loss_forward_symint>::call(
-        self, target, weight, reduction, std::move(ignore_index));
-  }
-  count_delegated();
-  const DeviceScope scope(device);
-  synchronize_stream(device, current_stream_id(device));
-  DelegatedWork work;
-  work.start_operator(device);
-  const at::OptionalTensorRef classes = has_weight ? at::OptionalTensorRef(*weight) : at::OptionalTensorRef();
-  const int64_t ignored = ignore_index.expect_int();
-  NewResultsKernel<at::native::structured_nll_loss_forward_out_cpu> kernel;
-  kernel.meta(self, target, classes, reduction, ignored);
-  kernel.impl(self, target, classes, reduction, ignored, kernel.maybe_get_output(0), kernel.maybe_get_output(1));
-  return kernel.take();
 }
 
 template <typename Operator, typename Structured>
@@ -219,7 +201,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("index.Tensor", &index);
   library.impl("mm", &mm);
   library.impl("gelu", &gelu);
-  library.impl("nll_loss_forward", &nll_loss_forward);
+  library.impl("bmm", &bmm);
+  library.impl("addmm", &addmm);
   library.impl("relu", &relu);
   library.impl("relu_", &relu_);
 }

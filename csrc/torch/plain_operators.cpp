@@ -3,6 +3,7 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/Operators.h>
 #include <ATen/TensorIterator.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <c10/util/Load.h>
 #include <torch/library.h>
 
@@ -11,7 +12,7 @@
 
 #include "allocator.h"
 #include "direct_call.h"
-#include "stream.h"
+#include "plain_access.h"
 
 namespace gxu {
 namespace {
@@ -30,20 +31,6 @@ bool is_accessible(const at::Tensor& tensor) {
 }
 
 bool is_small(const at::Tensor& tensor) { return tensor.numel() <= kSmall && is_accessible(tensor); }
-
-// In its scope the calling thread does an operator's work on the current stream of a device.
-class PlainAccess {
- public:
-  explicit PlainAccess(c10::DeviceIndex device) : device_(device) {
-    count_delegated();
-    synchronize_stream(device, current_stream_id(device));
-    work_.start_operator(device);
-  }
-
- private:
-  DeviceScope device_;
-  DelegatedWork work_;
-};
 
 at::Tensor make_result(at::IntArrayRef sizes, c10::ScalarType dtype) {
   return at::detail::empty_generic(sizes, &CachingAllocator::instance(),
@@ -69,6 +56,18 @@ at::Scalar local_scalar_dense(const at::Tensor& self) {
     }
   }
   return at::cpu::_local_scalar_dense(self);
+}
+
+// In place of autograd's kernel, which would only pass the call on: a number has no gradient.
+at::Scalar local_scalar_dense_below_autograd(c10::DispatchKeySet keys, const at::Tensor& self) {
+  constexpr c10::DispatchKeySet plain({c10::DispatchKey::Dense, c10::DispatchKey::ADInplaceOrView});
+  constexpr c10::DispatchKeySet backend(c10::BackendComponent::PrivateUse1Bit);  // which a difference of sets keeps
+  const c10::DispatchKeySet rest = keys & c10::after_autograd_keyset;
+  if (C10_LIKELY(rest - plain == backend)) {
+    return local_scalar_dense(self);
+  }
+  const at::AutoDispatchBelowADInplaceOrView guard;
+  return at::_ops::_local_scalar_dense::redispatch(rest, self);
 }
 
 at::Tensor& zero_(at::Tensor& self) {
@@ -192,6 +191,10 @@ at::Tensor index_select(const at::Tensor& self, int64_t dim, const at::Tensor& i
   }
   return DirectCall<at::_ops::index_select, static_cast<at::_ops::index_select::schema*>(&at::cpu::index_select)>::call(
       self, dim, index);
+}
+
+TORCH_LIBRARY_IMPL(aten, AutogradPrivateUse1, library) {
+  library.impl("_local_scalar_dense", &local_scalar_dense_below_autograd);
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {

@@ -1,9 +1,9 @@
-// Reductions whose CPU kernels serve gxu tensors as they are: structured kernels that build their iterators over what
-// they are given and ask for a loop by its device (ATen/native/DispatchStub.h), which is the CPU's for gxu, too.
+// Reductions and ranges, whose CPU kernels serve gxu tensors as they are: they build iterators over what they are
+// given, and ask for a loop by its device (ATen/native/DispatchStub.h), which is the CPU's for gxu, too.
 //
 // A kernel belongs here if it does nothing else by the device; mean (a sum that is divided, on the CPU alone) and sums
-// of 16-bit types (with a buffer on the CPU) do. Large tensors, whose partial results PyTorch divides among its
-// threads, and results of another type, which the elements are converted to first, are the delegate's.
+// of 16-bit types (with a buffer on the CPU) do. Reductions of large tensors, whose partial results PyTorch divides
+// among its threads, and results of another type, which the elements are converted to first, are the delegate's.
 
 // libtorch's functions that choose the CPU's loop take one for each set of instructions that it was built for, and
 // DispatchStub.h declares them by these definitions of that build. For other processors there is no such list.
@@ -19,6 +19,7 @@
 #include <ATen/NativeFunctions.h>
 #include <ATen/Operators.h>
 #include <ATen/Parallel.h>
+#include <ATen/native/RangeFactories.h>
 #include <ATen/native/ReduceAllOps.h>
 #include <ATen/native/ReduceOps.h>
 #include <torch/library.h>
@@ -75,14 +76,22 @@ at::Tensor extremum_of_all(const at::Tensor& self) {
                    device_delegate(device) != Delegate::kCpu || current_capture(device) != nullptr)) {
     return DirectCall<Operator, delegated>::call(self);
   }
-  count_delegated();
-  const DeviceScope scope(device);
-  synchronize_stream(device, current_stream_id(device));
-  DelegatedWork work;
-  work.start_operator(device);
+  const PlainAccess access(device);
   at::Tensor result = allocate_result({}, self.options());
   run_cpu_loop<stub, at::Tensor&, const at::Tensor&>(result, self);
   return result;
+}
+
+// Into a tensor without memory, as torch.arange gives it: what another holds would be copied when it is resized, by the
+// stream, and after the range is written.
+at::Tensor& arange(const at::Scalar& start, const at::Scalar& end, const at::Scalar& step, at::Tensor& out) {
+  const c10::DeviceIndex device = out.device().index();
+  if (C10_UNLIKELY(!GXU_HAS_CPU_LOOPS || !LentAlias::suits(out) || out.storage().nbytes() > 0 ||
+                   device_delegate(device) != Delegate::kCpu || current_capture(device) != nullptr)) {
+    return DirectCall<at::_ops::arange_start_out, &at::cpu::arange_outf>::call(start, end, step, out);
+  }
+  const PlainAccess access(device);
+  return at::native::arange_out(start, end, step, out);
 }
 
 template <typename Operator, auto kernel>
@@ -114,6 +123,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   register_reduction<at::_ops::name,                                            \
                      &function<at::_ops::name, at::native::structured_##kernel, \
                                static_cast<at::_ops::name::schema*>(&at::cpu::delegated), dimensions>>(library);
+  library.impl("arange.start_out", &arange);
   GXU_REDUCTIONS(GXU_REGISTER_REDUCTION)
 #undef GXU_REGISTER_REDUCTION
 #define GXU_REGISTER_REDUCTION_OF_ALL(name, stub)                                       \
@@ -128,13 +138,14 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
 
 namespace at::native {
 
-#define GXU_REGISTER_LOOP(stub) REGISTER_PRIVATEUSE1_DISPATCH(stub, (&gxu::run_cpu_loop<stub, TensorIterator&>))
-GXU_REGISTER_LOOP(sum_stub)
-GXU_REGISTER_LOOP(prod_stub)
-GXU_REGISTER_LOOP(max_values_stub)
-GXU_REGISTER_LOOP(min_values_stub)
-GXU_REGISTER_LOOP(argmax_stub)
-GXU_REGISTER_LOOP(argmin_stub)
+#define GXU_REGISTER_LOOP(stub, ...) REGISTER_PRIVATEUSE1_DISPATCH(stub, (&gxu::run_cpu_loop<stub, __VA_ARGS__>))
+GXU_REGISTER_LOOP(sum_stub, TensorIterator&)
+GXU_REGISTER_LOOP(prod_stub, TensorIterator&)
+GXU_REGISTER_LOOP(max_values_stub, TensorIterator&)
+GXU_REGISTER_LOOP(min_values_stub, TensorIterator&)
+GXU_REGISTER_LOOP(argmax_stub, TensorIterator&)
+GXU_REGISTER_LOOP(argmin_stub, TensorIterator&)
+GXU_REGISTER_LOOP(arange_stub, TensorIterator&, const Scalar&, const Scalar&, const Scalar&)
 #undef GXU_REGISTER_LOOP
 
 }  // namespace at::native
