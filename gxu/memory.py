@@ -161,6 +161,8 @@ def get_allocator_backend() -> str:
 
 def caching_allocator_alloc(size: int, device: DeviceLike = None, stream: torch.Stream | int | None = None) -> int:
     """The address of `size` bytes for use on `stream` (a stream or its handle; None: the current one)."""
+    if size < 0:
+        raise ValueError(f"Invalid memory size: {size}")
     _C.init()
     index = get_device_index(device)
     if stream is None:

@@ -429,3 +429,10 @@ def test_double_backward() -> None:
     (first,) = torch.autograd.grad((x**3).sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), x)
     torch.testing.assert_close(second, 6 * x)
+
+
+def test_windows_whose_kernels_pytorch_looks_up_by_device() -> None:
+    """Composite operators that no backend overrides."""
+    for arguments in ((7,), (7, False), (8, True, 5.0), (0,), (1,)):
+        window = torch.kaiser_window(*arguments, dtype=torch.float64, device="gxu")  # type: ignore[call-overload]
+        same(window, torch.kaiser_window(*arguments, dtype=torch.float64))  # type: ignore[call-overload]

@@ -207,3 +207,5 @@ def test_memory_without_a_tensor() -> None:
         torch.gxu.caching_allocator_delete(pointer)
     with pytest.raises(TypeError, match="stream must be"):
         torch.gxu.caching_allocator_alloc(10, stream="main")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Invalid memory size"):
+        torch.gxu.caching_allocator_alloc(-1024)

@@ -185,6 +185,18 @@ def test_uniform_stays_below_its_upper_bound(dtype: torch.dtype) -> None:
     assert narrow.min() >= 1 and narrow.max() < torch.tensor(1.01, dtype=dtype)
 
 
+@pytest.mark.parametrize(("dtype", "least"), [(torch.float16, 4000), (torch.bfloat16, 1000)])
+def test_narrow_uniform_values_are_as_fine_as_their_type(dtype: torch.dtype, least: int) -> None:
+    """Not the bits that the type holds below 1, scaled: between -100 and 100 it has more numbers than those."""
+    values = torch.empty(SAMPLES, dtype=dtype, device="gxu").uniform_(-100, 100)
+    assert len(values.unique()) > least
+    assert values.min() >= -100 and values.max() < 100
+    # Next to a bound of 0, which nothing is rounded down to.
+    below = torch.empty(SAMPLES, dtype=dtype, device="gxu").uniform_(-1, 0)
+    assert below.max() < 0
+    assert (torch.empty(7, dtype=dtype, device="gxu").uniform_(2, 2) == 2).all()
+
+
 def test_tails_of_the_normal_distribution() -> None:
     values = torch.randn(4_000_000, device="gxu")
     assert abs(values.mean().item()) < 0.002 and abs(values.std().item() - 1) < 0.002

@@ -72,6 +72,14 @@ at::DataPtr take_memory(c10::StorageImpl& storage, c10::DeviceIndex device) {
   return memory;
 }
 
+// An alias of `tensor` whose storage holds the memory that `share` gives.
+at::Tensor alias_over(const at::Tensor& tensor, at::DataPtr (*share)(c10::StorageImpl*, c10::Device)) {
+  c10::StorageImpl* storage = tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
+  c10::Storage alias(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), storage->nbytes(),
+                                                           share(storage, kCpuDevice), c10::GetCPUAllocator(), true));
+  return make_tensor(std::move(alias), c10::BackendComponent::CPUBit, tensor);
+}
+
 void release_storage(void* storage) { c10::raw::intrusive_ptr::decref(static_cast<c10::StorageImpl*>(storage)); }
 
 }  // namespace
@@ -81,13 +89,14 @@ at::DataPtr share_memory(c10::StorageImpl* storage, c10::Device label) {
   return {storage->mutable_data(), storage, &release_storage, label};
 }
 
-at::Tensor alias_as_cpu(const at::Tensor& tensor) {
-  c10::StorageImpl* storage = tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
-  c10::Storage alias(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), storage->nbytes(),
-                                                           share_memory(storage, kCpuDevice), c10::GetCPUAllocator(),
-                                                           true));
-  return make_tensor(std::move(alias), c10::BackendComponent::CPUBit, tensor);
+at::DataPtr share_for_reading(c10::StorageImpl* storage, c10::Device label) {
+  c10::raw::intrusive_ptr::incref(storage);
+  return {const_cast<void*>(storage->data()), storage, &release_storage, label};
 }
+
+at::Tensor alias_as_cpu(const at::Tensor& tensor) { return alias_over(tensor, &share_memory); }
+
+at::Tensor alias_for_reading(const at::Tensor& tensor) { return alias_over(tensor, &share_for_reading); }
 
 at::Tensor alias_as_cpu(const at::Tensor& tensor, c10::Storage storage) {
   return make_tensor(std::move(storage), c10::BackendComponent::CPUBit, tensor);

@@ -12,15 +12,20 @@ namespace gxu {
 inline bool is_gxu(const at::Tensor& tensor) { return tensor.defined() && tensor.device().type() == kGxu; }
 
 // A CPU tensor over the memory of `tensor` (dense or quantized), with its sizes, strides and conjugate, negative and
-// wrapped-number bits. It keeps the memory alive. Wait for the stream before you look at the values.
+// wrapped-number bits. It keeps the memory alive. Wait for the stream before you look at the values. Memory that
+// `tensor` shares with lazy clones (Tensor._lazy_clone) is copied first, as the alias may be written.
 at::Tensor alias_as_cpu(const at::Tensor& tensor);
+
+// An alias that is only read: what lazy clones share stays shared.
+at::Tensor alias_for_reading(const at::Tensor& tensor);
 
 // An alias of `tensor` over `storage`, that of an alias of another tensor with the same memory: operators see by their
 // storages that two arguments overlap.
 at::Tensor alias_as_cpu(const at::Tensor& tensor, c10::Storage storage);
 
-// The memory of `storage`, which it keeps alive, under another device's label.
+// The memory of `storage`, which it keeps alive, under another device's label: to be written, or only read.
 at::DataPtr share_memory(c10::StorageImpl* storage, c10::Device label);
+at::DataPtr share_for_reading(c10::StorageImpl* storage, c10::Device label);
 
 // The gxu tensor with the contents of a CPU tensor that was made inside a DelegateScope for `device`. Takes the memory
 // over where it is the device's; memory from elsewhere (a library's cache) is copied.

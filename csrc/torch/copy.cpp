@@ -110,7 +110,7 @@ void copy_on_delegate(const at::Tensor& destination, const at::Tensor& source) {
   run_copy(destination, source, [&] {
     const bool is_shared = is_gxu(destination) && is_gxu(source) && source.storage().is_alias_of(destination.storage());
     const at::Tensor to = is_gxu(destination) ? alias_as_cpu(destination) : destination;
-    to.copy_(is_shared ? alias_as_cpu(source, to.storage()) : is_gxu(source) ? alias_as_cpu(source) : source);
+    to.copy_(is_shared ? alias_as_cpu(source, to.storage()) : is_gxu(source) ? alias_for_reading(source) : source);
     if (is_gxu(destination) && destination.is_quantized()) {
       write_back_geometry(destination, to);  // the source's quantizer comes with its values
     }
@@ -135,8 +135,8 @@ bool copy_lent(const at::Tensor& destination, const at::Tensor& source) {
       std::memcpy(destination.mutable_data_ptr(), source.const_data_ptr(), source.numel() * source.element_size());
       return;
     }
-    const LentAlias to(destination);
-    const LentAlias from(source);
+    const LentAlias to(destination, true);
+    const LentAlias from(source, false);
     at::native::copy_(to.tensor(), from.tensor());
   });
   return true;

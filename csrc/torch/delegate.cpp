@@ -26,12 +26,6 @@ namespace {
 // Operators whose CPU tensor arguments may have dimensions, as on other accelerators.
 bool accepts_cpu_tensors(const c10::OperatorHandle& op) {
   static const std::unordered_set<std::string> names{
-      "aten::index",
-      "aten::index_put",
-      "aten::index_put_",
-      "aten::_index_put_impl_",
-      "aten::_unsafe_index",
-      "aten::_unsafe_index_put",
       "aten::_pack_padded_sequence",
       "aten::_pack_padded_sequence_backward",
       "aten::_ctc_loss",
@@ -72,11 +66,7 @@ class DelegatedCall {
           check_device(tensor, is_written, stray);
         }
       } else if (value.isOptionalTensorList()) {
-        for (const std::optional<at::Tensor>& tensor : value.toOptionalTensorList()) {
-          if (tensor) {
-            check_device(*tensor, is_written, stray);
-          }
-        }
+        check_indices(value.toOptionalTensorList());
       } else if (value.isDevice()) {
         const c10::Device device = value.toDevice();
         if (device.type() == kGxu) {
@@ -89,7 +79,7 @@ class DelegatedCall {
     if (device_ < 0) {
       device_ = requested_device_;
     }
-    if (stray.defined() && device_ >= 0 && !accepts_cpu_tensors(op_)) {
+    if (C10_UNLIKELY(stray.defined()) && device_ >= 0 && !accepts_cpu_tensors(op_)) {
       throw_mixed_devices(stray.device());
     }
   }
@@ -183,8 +173,20 @@ class DelegatedCall {
       } else if (device_ != device.index()) {
         throw_mixed_devices(device);
       }
+      if (is_written) {
+        own_memory(tensor);
+      }
     } else if (!device.is_cpu() || tensor.dim() > 0 || is_written) {
       stray = tensor;
+    }
+  }
+
+  // Indices of the first argument may be on the CPU, as on other accelerators.
+  void check_indices(const c10::List<std::optional<at::Tensor>>& indices) const {
+    const c10::Device indexed = (*stack_)[begin_].toTensor().device();
+    for (const std::optional<at::Tensor>& index : indices) {
+      TORCH_CHECK(!index || !index->defined() || index->device().is_cpu() || index->device() == indexed,
+                  "indices should be either on cpu or on the same device as the indexed tensor (", indexed, ")");
     }
   }
 
@@ -221,7 +223,18 @@ class DelegatedCall {
         return argument.original.is_same(tensor) ? argument.alias : alias_as_cpu(tensor, argument.alias.storage());
       }
     }
-    return alias_as_cpu(tensor);
+    return alias_for_reading(tensor);
+  }
+
+  // Before there is any alias of what is written: memory that lazy clones share (Tensor._lazy_clone) becomes its own.
+  static void own_memory(const at::Tensor& tensor) {
+    if (C10_UNLIKELY(has_parts(tensor))) {
+      for (const at::Tensor& part : parts_of(tensor)) {
+        own_memory(part);
+      }
+    } else if (tensor.has_storage()) {
+      tensor.storage().mutable_data();
+    }
   }
 
   // Sparse kernels (_sparse_mm_reduce_impl) ask whether they must compute what only the gradient needs.

@@ -25,7 +25,7 @@ class CpuArgument {
     TORCH_CHECK(tensor.device() == device_ || (tensor.device().is_cpu() && tensor.dim() == 0),
                 "Expected all tensors to be on the same device, but found at least two devices, ", device_, " and ",
                 tensor.device(), "!");
-    return !is_gxu(tensor) ? tensor : aliases_ ? alias_as_cpu(tensor) : tensor.cpu();
+    return !is_gxu(tensor) ? tensor : aliases_ ? alias_for_reading(tensor) : tensor.cpu();
   }
   std::optional<at::Tensor> operator()(const std::optional<at::Tensor>& tensor) const {
     return tensor ? std::optional<at::Tensor>((*this)(*tensor)) : std::nullopt;

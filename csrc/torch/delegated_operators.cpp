@@ -55,7 +55,8 @@ at::Tensor& copy_sparse(at::Tensor& self, const at::Tensor& source, bool non_blo
 }
 
 // Operators without a kernel for the CPU alone, whose composite kernel knows only PyTorch's own devices.
-constexpr const char* kCompositeOperators[] = {"conj_physical_", "mode.values"};
+constexpr const char* kCompositeOperators[] = {"conj_physical_", "mode.values", "kaiser_window",
+                                               "kaiser_window.periodic", "kaiser_window.beta"};
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   for (const char* name : kCompositeOperators) {

@@ -73,7 +73,7 @@ class DirectTensor {
  public:
   explicit DirectTensor(T& value) : value_(value) {
     if (C10_LIKELY(is_gxu(value))) {
-      lent_.emplace(value);
+      lent_.emplace(value, !std::is_const_v<T>);
     }
   }
   T& get() { return lent_ ? lent_->tensor() : value_; }
@@ -140,7 +140,7 @@ class LentList {
   static constexpr size_t kCapacity = 16;  // half of the aliases that a thread keeps
 
   const at::Tensor& lend(const at::Tensor& tensor) {
-    return is_gxu(tensor) ? aliases_[count_++].emplace(tensor).tensor() : tensor;
+    return is_gxu(tensor) ? aliases_[count_++].emplace(tensor, false).tensor() : tensor;
   }
   template <typename Function>
   void for_each_lent(Function function) const {

@@ -45,7 +45,6 @@ namespace {
   _(cumsum, cumsum) \
   _(linalg_vector_norm, linalg_vector_norm) \
   _(native_layer_norm_backward, native_layer_norm_backward_symint) \
-  _(native_batch_norm, native_batch_norm) \
   _(native_batch_norm_backward, native_batch_norm_backward) \
   _(native_group_norm, native_group_norm_symint) \
   _(nll_loss_backward, nll_loss_backward_symint) \
@@ -106,6 +105,22 @@ at::Tensor mv(const at::Tensor& self, const at::Tensor& vec) {
   return DirectCall<at::_ops::addmv, &at::cpu::addmv>::call(ignored, self, vec, 0, 1);
 }
 
+// The schema does not say that training updates the running statistics, whose memory lazy clones may share.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> native_batch_norm(const at::Tensor& input,
+                                                                 const std::optional<at::Tensor>& weight,
+                                                                 const std::optional<at::Tensor>& bias,
+                                                                 const std::optional<at::Tensor>& running_mean,
+                                                                 const std::optional<at::Tensor>& running_var,
+                                                                 bool training, double momentum, double eps) {
+  for (const auto* statistic : {&running_mean, &running_var}) {
+    if (training && statistic->has_value() && (*statistic)->defined()) {
+      (*statistic)->storage().mutable_data();
+    }
+  }
+  return DirectCall<at::_ops::native_batch_norm, &at::cpu::native_batch_norm>::call(
+      input, weight, bias, running_mean, running_var, training, momentum, eps);
+}
+
 template <typename Operator, auto kernel>
 void register_direct(torch::Library& library) {
   std::string name = Operator::name;
@@ -122,6 +137,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   GXU_DIRECT_OPERATORS(GXU_REGISTER_DIRECT)
 #undef GXU_REGISTER_DIRECT
   library.impl("mv", &mv);
+  library.impl("native_batch_norm", &native_batch_norm);
 }
 
 }  // namespace

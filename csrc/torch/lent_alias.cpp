@@ -92,11 +92,11 @@ struct LentAlias::Slots {
 constinit thread_local LentAlias::Slots* LentAlias::Slots::current = nullptr;
 constinit thread_local bool LentAlias::Slots::ended = false;
 
-LentAlias::LentAlias(const at::Tensor& original)
+LentAlias::LentAlias(const at::Tensor& original, bool is_written)
     : original_(&original), slot_(Slots::of_thread().take()), alias_(&slot_->alias) {
   const c10::TensorImpl* from = original.unsafeGetTensorImpl();
   c10::StorageImpl* storage = from->unsafe_storage().unsafeGetStorageImpl();
-  memory_ = storage->mutable_data();
+  memory_ = is_written ? storage->mutable_data() : const_cast<void*>(storage->data());
   c10::StorageImpl* lent = slot_->storage.unsafeGetStorageImpl();
   lent->set_data_ptr_noswap(at::DataPtr(memory_, kCpuDevice));
   lent->set_nbytes(storage->nbytes());
@@ -119,7 +119,7 @@ LentAlias::~LentAlias() {
   c10::StorageImpl* lent = slot_->storage.unsafeGetStorageImpl();
   if (lent->data() == memory_ && lent->data_ptr().get_context() == nullptr) {
     c10::StorageImpl* storage = original_->unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
-    lent->set_data_ptr_noswap(share_memory(storage, kCpuDevice));
+    lent->set_data_ptr_noswap(share_for_reading(storage, kCpuDevice));
   }
   delete slot_;
 }

@@ -20,8 +20,9 @@ class LentAlias {
     return !impl->key_set().has_any(others) && !impl->is_wrapped_number();
   }
 
-  // `original` outlives the object and suits().
-  explicit LentAlias(const at::Tensor& original);
+  // `original` outlives the object and suits(). An alias that is not written leaves memory shared that lazy clones
+  // share (alias.h).
+  LentAlias(const at::Tensor& original, bool is_written);
   LentAlias(const LentAlias&) = delete;
   LentAlias& operator=(const LentAlias&) = delete;
   ~LentAlias();

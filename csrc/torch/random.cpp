@@ -57,6 +57,16 @@ void fill_from_long_words(void* memory, int64_t count, PhiloxKey key, const Make
       });
 }
 
+// The largest number of a 16-bit type below a finite `value`. Negative numbers have the bits of positive ones and a
+// sign.
+template <typename T>
+T number_below(T value) {
+  constexpr uint16_t kSign = 0x8000;
+  const bool is_zero = (value.x & ~kSign) == 0;
+  const auto bits = is_zero ? kSign + 1 : (value.x & kSign) != 0 ? value.x + 1 : value.x - 1;
+  return T(static_cast<uint16_t>(bits), T::from_bits());
+}
+
 template <typename T>
 void fill_uniform(void* memory, int64_t count, PhiloxKey key, double from, double to) {
   if constexpr (std::is_same_v<T, double>) {
@@ -71,19 +81,18 @@ void fill_uniform(void* memory, int64_t count, PhiloxKey key, double from, doubl
       uniform_values(words, values, groups, low, high - low, high);
     });
   } else {
-    // As many bits as T holds, so that no value below 1 is rounded to 1.
-    constexpr int kBits = std::numeric_limits<T>::digits;
+    // Numbers of float precision, as fine as T where they are small; what T rounds up to `to` becomes the number below.
     const auto low = static_cast<float>(from);
-    const auto range = static_cast<float>(to) - low;
-    const auto lowest = static_cast<T>(low);
-    const auto highest = static_cast<T>(static_cast<float>(to));
+    const auto high = static_cast<float>(to);
+    const auto end = static_cast<T>(high);
+    const auto last = static_cast<T>(low) == end ? end : number_below(end);
     fill_random<kShortWords>(static_cast<T*>(memory), count, key,
                              [=](const uint32_t* words, T* values, int64_t groups) {
                                alignas(64) float wide[kRandomChunk * kPhiloxGroupWords];
-                               coarse_uniform_values(words, wide, groups, kBits, low, range);
+                               uniform_values(words, wide, groups, low, high - low, high);
                                narrow(wide, values, groups);
                                for (int64_t i = 0; i < groups * kPhiloxGroupWords; ++i) {
-                                 values[i].x = values[i].x == highest.x ? lowest.x : values[i].x;
+                                 values[i].x = values[i].x == end.x ? last.x : values[i].x;
                                }
                              });
   }

@@ -145,7 +145,7 @@ Tensor on_cpu(const Tensor& tensor) {
     return tensor.to(at::kCPU);
   }
   synchronize_stream(device, current_stream_id(device));
-  return alias_as_cpu(tensor);
+  return alias_for_reading(tensor);
 }
 
 // Running sums of `weights` in `sums`; throws where they are no distribution.

@@ -114,14 +114,6 @@ GXU_VECTOR_VERSIONS void exponential_values(const uint32_t* __restrict words, fl
   }
 }
 
-GXU_VECTOR_VERSIONS void coarse_uniform_values(const uint32_t* __restrict words, float* __restrict values,
-                                               int64_t groups, int bits, float from, float range) {
-  const float unit = 1.0f / static_cast<float>(1 << bits);
-  for (int64_t i = 0; i < groups * kGroup; ++i) {
-    values[i] = static_cast<float>(static_cast<int32_t>(words[i] >> (32 - bits))) * unit * range + from;
-  }
-}
-
 // To the nearest, ties to even. Below 2^-14 the sum with 1/2 rounds to multiples of 2^-24, the spacing of subnormals.
 GXU_VECTOR_VERSIONS void half_values(const float* __restrict values, uint16_t* __restrict halves, int64_t groups) {
   for (int64_t i = 0; i < groups * kGroup; ++i) {

@@ -9,9 +9,6 @@ namespace gxu {
 // Uniform in [from, from + range); `to` is what that may be rounded to, and becomes `from`. 24 bits, one word a value.
 void uniform_values(const uint32_t* words, float* values, int64_t groups, float from, float range, float to);
 
-// Uniform in [from, from + range) from the upper `bits` bits of a word.
-void coarse_uniform_values(const uint32_t* words, float* values, int64_t groups, int bits, float from, float range);
-
 // Floats as the bits of fp16 and bf16 numbers.
 void half_values(const float* values, uint16_t* halves, int64_t groups);
 void bfloat16_values(const float* values, uint16_t* halves, int64_t groups);
