@@ -66,7 +66,7 @@ class DelegatedCall {
           check_device(tensor, is_written, stray);
         }
       } else if (value.isOptionalTensorList()) {
-        check_indices(value.toOptionalTensorList());
+        check_indices(value.toOptionalTensorList(), is_written, stray);
       } else if (value.isDevice()) {
         const c10::Device device = value.toDevice();
         if (device.type() == kGxu) {
@@ -181,12 +181,21 @@ class DelegatedCall {
     }
   }
 
-  // Indices of the first argument may be on the CPU, as on other accelerators.
-  void check_indices(const c10::List<std::optional<at::Tensor>>& indices) const {
-    const c10::Device indexed = (*stack_)[begin_].toTensor().device();
+  // PyTorch's operators take optional tensors in a list as indices, of their first argument: these may be on the CPU.
+  void check_indices(const c10::List<std::optional<at::Tensor>>& indices, bool is_written, at::Tensor& stray) {
+    const c10::IValue& indexed = (*stack_)[begin_];
+    const bool is_indexing = op_.operator_name().getNamespace() == "aten" && indexed.isTensor();
     for (const std::optional<at::Tensor>& index : indices) {
-      TORCH_CHECK(!index || !index->defined() || index->device().is_cpu() || index->device() == indexed,
-                  "indices should be either on cpu or on the same device as the indexed tensor (", indexed, ")");
+      if (!index || !index->defined()) {
+        continue;
+      }
+      if (!is_indexing) {
+        check_device(*index, is_written, stray);
+        continue;
+      }
+      TORCH_CHECK(index->device().is_cpu() || index->device() == indexed.toTensor().device(),
+                  "indices should be either on cpu or on the same device as the indexed tensor (",
+                  indexed.toTensor().device(), ")");
     }
   }
 
