@@ -246,12 +246,14 @@ def op_override(name: str) -> str:
 
 
 def all_op_overrides() -> str:
-    """That torch's class has no method that this command does not ask."""
+    """That torch's class has no method that this command does not ask, and those it asks but what is newer."""
     _register_with_inductor()
     from torch._inductor.codegen.common import DeviceOpOverrides, get_device_op_overrides
 
+    from gxu.inductor.compat import NEWER_OP_OVERRIDES
+
     methods = {name for name, value in vars(DeviceOpOverrides).items() if callable(value) and name[0] != "_"}
-    if unknown := methods ^ OP_OVERRIDES.keys():
+    if unknown := (methods | NEWER_OP_OVERRIDES) ^ OP_OVERRIDES.keys():
         raise CheckError(f"torch's DeviceOpOverrides differs in {', '.join(sorted(unknown))}")
     return f"{type(get_device_op_overrides(DEVICE_TYPE)).__name__}, {len(methods)} methods"
 

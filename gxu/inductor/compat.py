@@ -18,6 +18,9 @@ import torch
 
 from gxu.inductor.device import DEVICE_TYPE, device_module
 
+#: Methods of `DeviceOpOverrides` that torch 2.11 does not have: its wrappers never ask for them.
+NEWER_OP_OVERRIDES = frozenset({"current_stream", "stream_handle"})
+
 _used = False
 
 
