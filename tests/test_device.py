@@ -88,8 +88,8 @@ ABSENT = {
         ComplexDoubleStorage ComplexFloatStorage DoubleStorage FloatStorage HalfStorage IntStorage LongStorage
         ShortStorage sparse""",
     "not for users": "DeferredCudaCallError",
-    "what the module imports": """Any Callable NewType Optional TYPE_CHECKING Union cast classproperty importlib lru_cache
-        os platform traceback warnings threading torch""",
+    "what the module imports": """Any Callable NewType Optional TYPE_CHECKING Union cast classproperty importlib
+        lru_cache os platform traceback warnings threading torch""",
 }
 
 
