@@ -111,6 +111,13 @@ def test_kernels_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reply["mean axis 1"] > 0
 
 
+@pytest.mark.parametrize("what", ["triton", "memory"])
+def test_what_the_cpu_does_not_have_is_refused(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", what, "--against", "cpu"]) == 2
+    captured = capsys.readouterr()
+    assert "--against cpu: torch" in captured.out + captured.err
+
+
 def test_tables_name_their_unit(capsys: pytest.CaptureFixture[str]) -> None:
     bench_versus.print_rows([compare.Row("training runs", "run", 3 << 20, 2 << 20, 2 / 3, 0.97, "bytes")], "cuda")
     out = capsys.readouterr().out

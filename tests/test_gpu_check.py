@@ -65,6 +65,11 @@ def test_steps_in_the_order_of_their_worth(gpu_check: ModuleType, tmp_path: Path
     assert [step.name for step in steps] == names
     assert steps[1].command[1].endswith("gxu/lib/libgxu_runtime_cuda.so")
     assert all((ROOT / test).exists() for test in gpu_check.TESTS)
+    assert all("--against" in step.command for step in steps[5:])
+    args.against = "cpu"
+    rehearsal = gpu_check.measurements(tmp_path, tmp_path, args)
+    alone = [step.name for step in rehearsal[5:] if "--against" not in step.command]
+    assert alone == ["triton", "memory"]  # torch has neither for the CPU
 
 
 def test_what_is_installed(gpu_check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

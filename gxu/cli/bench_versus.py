@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
+from gxu.cli.errors import UsageError
 from gxu.cli.output import make_console, make_progress, summarise_bars, write_json
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def triton(args: argparse.Namespace, other: str) -> Measured:
     from gxu.benchmarks.versus import compare
     from gxu.cli.bench_triton import select
 
+    _refuse_cpu(other, "torch has no Triton for the CPU")
     names = [case.name for case in select(all_cases(), args.filter) if case.make is not None]
     failures: list[str] = []
 
@@ -137,7 +139,13 @@ def models(args: argparse.Namespace, other: str) -> Measured:
 def memory(args: argparse.Namespace, other: str) -> Measured:
     from gxu.benchmarks.versus import compare
 
+    _refuse_cpu(other, "torch.cpu counts no memory")
     return _attempt(lambda: compare.memory(other))
+
+
+def _refuse_cpu(other: str, reason: str) -> None:
+    if other == "cpu":
+        raise UsageError(f"--against cpu: {reason}; without --against, the command compares in a way of its own")
 
 
 def _attempt(measure: Callable[[], list[Row]]) -> Measured:
