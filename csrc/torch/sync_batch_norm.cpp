@@ -24,6 +24,8 @@ at::ScalarType statistics_type(const Tensor& input) {
 
 // All dimensions but that of the channels.
 std::vector<int64_t> reduced_dims(const Tensor& input) {
+  TORCH_CHECK(input.dim() >= 2, "expected an input of at least two dimensions, batch and channels, but got ",
+              input.dim(), "D");
   std::vector<int64_t> dims(static_cast<size_t>(input.dim()));
   std::iota(dims.begin(), dims.end(), 0);
   dims.erase(dims.begin() + 1);
