@@ -24,7 +24,8 @@ bool has_cuda_kernel(const c10::OperatorHandle& op);
 // While a graph is captured, that needs a pool of PyTorch's CUDA allocator for the results: see count_open_cuda_pools.
 void run_on_cuda(const c10::OperatorHandle& op, c10::DeviceIndex device, torch::jit::Stack* stack);
 
-// Whether a CPU tensor is in memory that PyTorch's CUDA pinned: pin_memory=True asks CUDA's allocator where there is one.
+// Whether a CPU tensor is in memory that PyTorch's CUDA pinned: pin_memory=True asks CUDA's allocator where there is
+// one.
 bool pinned_by_cuda(const at::Tensor& tensor);
 
 // A CUDA tensor with the dtype and geometry of `tensor` (also symbolic ones) and without memory, for functions that
