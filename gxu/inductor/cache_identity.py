@@ -19,6 +19,7 @@ from torch._inductor.custom_graph_pass import CustomGraphModulePass
 
 import gxu
 from gxu import _C
+from gxu.inductor import compat
 from gxu.inductor.device import DEVICE_TYPE
 
 #: A library up to this size (bytes) is known by its contents, a larger one by its size and time of modification.
@@ -93,7 +94,6 @@ class GXUBackendPass(CustomGraphModulePass):
     def __call__(self, gm: torch.fx.GraphModule) -> None:
         from torch._inductor import config as inductor_config
         from torch._inductor.fx_passes.post_grad import ConstructorMoverPass
-        from torch._inductor.fx_utils import FakeTensorUpdater
 
         values = (node.meta.get("val") for node in gm.graph.nodes)
         if not any(isinstance(value, torch.Tensor) and value.device.type == "cpu" for value in values):
@@ -101,7 +101,7 @@ class GXUBackendPass(CustomGraphModulePass):
         # Inductor runs this for `get_gpu_type()` only, which gxu is not. Scalars that stay on the CPU would keep the
         # kernels that read them out of captured graphs, where those are cut at what cannot be captured.
         cut_graphs = bool(inductor_config.triton.cudagraphs and inductor_config.graph_partition)
-        updater = FakeTensorUpdater(gm)
+        updater = compat.fake_tensor_updater(gm)
         ConstructorMoverPass(DEVICE_TYPE, allow_inputs=cut_graphs, allow_outputs=cut_graphs)(gm.graph)
         updater.incremental_update()
 

@@ -7,6 +7,7 @@ tests/test_compat.py that fails when the patched symbol changes. `gxu.inductor.a
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -508,6 +509,15 @@ def patch_benchmarker(benchmark: Callable[..., float]) -> None:
 
     benchmark_on_gxu._gxu = True  # type: ignore[attr-defined]
     Benchmarker.benchmark = benchmark_on_gxu  # type: ignore[method-assign]
+
+
+def fake_tensor_updater(module: torch.fx.GraphModule) -> Any:
+    """Inductor's FakeTensorUpdater of a graph: torch 2.11's takes the graph itself, and later ones its module."""
+    from torch._inductor.fx_utils import FakeTensorUpdater
+
+    takes_graph = "graph" in inspect.signature(FakeTensorUpdater).parameters
+    made: Any = FakeTensorUpdater
+    return made(module.graph if takes_graph else module)
 
 
 def inlined_when_called() -> set[str]:
