@@ -230,5 +230,5 @@ def test_copies_that_overlap_are_refused() -> None:
 
 def test_sparse_tensors_are_refused() -> None:
     x = torch.eye(3).to_sparse()
-    with pytest.raises(NotImplementedError, match="of a Sparse tensor .* use a dense tensor"):
+    with pytest.raises(NotImplementedError, match=r"of a Sparse tensor .* use a dense tensor"):
         _ = x.to("gxu") + x.to("gxu")
