@@ -130,16 +130,30 @@ def preparation(tree: Path) -> list[Step]:
 
 
 def missing_packages() -> list[str]:
-    """Those of requirements/gpu.txt that are not installed in any version."""
-    names = [line.split("==")[0] for line in (ROOT / "requirements/gpu.txt").read_text().splitlines()]
+    """Those of requirements/gpu.txt that are not installed, or in an older version while `wheels` has the newer one."""
+    lines = (ROOT / "requirements/gpu.txt").read_text().splitlines()
+    wheels = {plain_name(wheel.name.split("-")[0]) for wheel in WHEELS.glob("*.whl")}
     found = []
-    for name in names:
-        if name and not name.startswith("#"):
-            try:
-                metadata.version(name)
-            except metadata.PackageNotFoundError:
+    for name, wanted in (line.split("==") for line in lines if line and not line.startswith("#")):
+        try:
+            is_older = release(metadata.version(name)) < release(wanted)
+        except metadata.PackageNotFoundError:
+            found.append(name)
+        else:
+            if is_older and plain_name(name) in wheels:
                 found.append(name)
     return found
+
+
+def plain_name(name: str) -> str:
+    """A package's name as all of its spellings have it."""
+    return re.sub("[-_.]+", "_", name).lower()
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, without those of a local one; `packaging` may be what is missing."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(number) for number in found[0].split(".")) if found else ()
 
 
 def fitting_wheel() -> Path | None:

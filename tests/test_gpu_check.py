@@ -76,14 +76,18 @@ def test_what_is_installed(gpu_check: ModuleType, tmp_path: Path, monkeypatch: p
     def no_rich(name: str) -> str:
         if name == "rich":
             raise gpu_check.metadata.PackageNotFoundError(name)
-        return "1"
+        return {"PyYAML": "6.0.2", "pytest": "8.4.1", "numpy": "2.10.0rc1+local"}.get(name, "9999")
 
     monkeypatch.setattr(gpu_check.metadata, "version", no_rich)
     monkeypatch.setattr(gpu_check, "WHEELS", tmp_path)
-    assert gpu_check.missing_packages() == ["rich"]
+    assert gpu_check.missing_packages() == ["rich"], "older versions are better than none"
     assert [step.name for step in gpu_check.preparation(tmp_path)] == ["sources", "dependencies", "gxu, compiled"]
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
     (tmp_path / "torch_gxu-0.1.0-cp39-cp39-linux_x86_64.whl").touch()
     assert gpu_check.fitting_wheel() is None
     (tmp_path / f"torch_gxu-0.1.0-{tag}-{tag}-linux_x86_64.whl").touch()
     assert gpu_check.preparation(tmp_path)[-1].name == "gxu, from its wheel"
+    for wheel in ("pyyaml-6.0.3-cp312-none-any.whl", "pytest-9.2.0-py3-none-any.whl", "numpy-2.4.6-cp312-none-any.whl"):
+        (tmp_path / wheel).touch()
+    assert gpu_check.missing_packages() == ["rich", "PyYAML", "pytest"]
+    assert gpu_check.preparation(tmp_path)[1].command[-3:] == ("rich", "PyYAML", "pytest")
