@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from process_helpers import RunPython
+from process_helpers import ROOT, RunPython
 
 from gxu.benchmarks.eager import METADATA_ONLY
 from gxu.cli import demo, doctor
 from gxu.cli.errors import UsageError
-from gxu.cli.main import main
+from gxu.cli.main import build_parser, main
 
 
 def test_help_names_every_command(run_python: RunPython) -> None:
@@ -27,6 +28,22 @@ def test_wrong_arguments_exit_with_2(arguments: list[str], capsys: pytest.Captur
         main(arguments)
     assert exit_info.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def documented_commands() -> list[str]:
+    """Those that README and docs/ print with nothing left open, as `[--json FILE]` leaves it."""
+    found = set()
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for words in re.findall(r"python -m gxu ([a-z][^`\n#]+)", document.read_text()):
+            if not re.search(r"\[|\||\.\.\.|SUITE|DEVICE|^new$", words):
+                found.add(words.strip())
+    assert len(found) > 8
+    return sorted(found)
+
+
+@pytest.mark.parametrize("command", documented_commands())
+def test_commands_of_the_documents_exist(command: str) -> None:
+    build_parser().parse_args(command.split())
 
 
 def write(path: Path, content: bytes) -> str:
