@@ -25,6 +25,12 @@ from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths, library_paths
 
+if not torch.distributed.is_available():
+    sys.exit(
+        f"gxu needs a torch with torch.distributed, and torch {torch.__version__} was built without it: install a "
+        "wheel of PyTorch's, or build torch with USE_DISTRIBUTED=1"
+    )
+
 ROOT = Path(__file__).resolve().parent
 TORCH = Path(torch.__file__).parent
 
