@@ -33,6 +33,12 @@ def test_package_installs_and_passes_its_own_tests(run_python: RunPython, tmp_pa
         ("chip2", "the name is 'chip2': PyTorch takes lower-case letters, with '_' between them"),
         ("cuda", "the name is 'cuda', which PyTorch or Python uses already: choose one of your own"),
         ("class", "the name is 'class', which PyTorch or Python uses already: choose one of your own"),
+        ("nn", "the name is 'nn', which PyTorch or Python uses already: choose one of your own"),
+        ("opencl", "the name is 'opencl', which PyTorch or Python uses already: choose one of your own"),
+        ("sum", "the name is 'sum', which PyTorch or Python uses already: choose one of your own"),
+        ("leaf", "the name is 'leaf', which PyTorch or Python uses already: choose one of your own"),
+        ("nvidia", "the name is 'nvidia', which PyTorch or Python uses already: choose one of your own"),
+        ("a" * 32, f"the name is '{'a' * 32}', 32 letters: choose one of at most 31"),
     ],
 )
 def test_wrong_names_are_refused(run_python: RunPython, tmp_path: Path, name: str, sentence: str) -> None:

@@ -13,10 +13,11 @@ HELP = "write a package for a device of your own, which builds and passes its te
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates/vendor"
 
-#: Device types and modules of PyTorch that a package's name may not hide.
-RESERVED = frozenset(
-    "torch triton gxu host cuda cpu meta xpu mps hpu mtia ipu xla hip ve fpga maia lazy vulkan".split()
-)
+#: Runtimes that come with gxu, other packages for PyTorch (torch_xla), and backends of Triton's own.
+RESERVED = frozenset("torch triton gxu host cuda cpu xla nvidia amd".split())
+
+#: `triton_backend` of gxuDeviceProperties holds so many characters.
+LONGEST_NAME = 31
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +53,26 @@ def check_name(name: str) -> None:
     """UsageError unless PyTorch can have a device of that name, and Python a package."""
     if not re.fullmatch("[a-z]+(_[a-z]+)*", name):
         raise UsageError(f"the name is {name!r}: PyTorch takes lower-case letters, with '_' between them")
-    if name in RESERVED or keyword.iskeyword(name):
+    if len(name) > LONGEST_NAME:
+        raise UsageError(f"the name is {name!r}, {len(name)} letters: choose one of at most {LONGEST_NAME}")
+    if name in RESERVED or keyword.iskeyword(name) or is_taken_in_torch(name):
         raise UsageError(f"the name is {name!r}, which PyTorch or Python uses already: choose one of your own")
+
+
+def is_taken_in_torch(name: str) -> bool:
+    """Whether torch.NAME, x.NAME(), x.is_NAME or the device NAME is something else already."""
+    import torch
+
+    if name == torch._C._get_privateuse1_backend_name():
+        return False  # gxu has put it there
+    owners = (torch, torch.Tensor, torch.nn.Module, torch.UntypedStorage)
+    if any(hasattr(owner, name) or hasattr(owner, f"is_{name}") for owner in owners):
+        return True
+    try:
+        torch.device(name)
+    except RuntimeError:
+        return False
+    return True
 
 
 def write(folder: Path, names: dict[str, str]) -> list[Path]:
