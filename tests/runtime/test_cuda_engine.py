@@ -126,6 +126,12 @@ def test_driver_that_is_too_old_is_named(
     with pytest.raises(RuntimeFailure, match=r"driver for CUDA 11\.4 and has no cuLaunchKernelEx") as failure:
         fresh.gxuInit(0)
     assert failure.value.code == abi.INIT_FAILED
+    nameless = tmp_path / "libnameless.so"
+    source.write_text(source.read_text().replace("return 0;", "return 999;"))
+    subprocess.run([shutil.which("cc") or "cc", "-shared", "-fPIC", str(source), "-o", str(nameless)], check=True)
+    monkeypatch.setenv("GXU_CUDA_DRIVER", str(nameless))
+    with pytest.raises(RuntimeFailure, match=r"driver for CUDA unknown and has no cuLaunchKernelEx"):
+        fresh.gxuInit(0)
     monkeypatch.setenv("GXU_CUDA_DRIVER", str(fake_driver.path))
     fresh.gxuInit(0)  # a failed start can be repeated
 

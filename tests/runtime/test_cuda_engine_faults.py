@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from runtime_abi import RuntimeFailure
 from runtime_gate import ints
 
 UNKNOWN = 999
+COOPERATIVE = 14  # gxuFuncAttributeCooperative
 
 
 class Objects:
@@ -35,6 +38,20 @@ class Objects:
 
     def launch(self) -> int:
         return self.cuda.code("gxuLaunchKernel", self.kernel, 1, 1, 1, 1, 1, 1, 0, self.stream, None)
+
+    def launch_together(self) -> int:
+        """A cooperative launch: one with attributes."""
+        self.cuda.gxuFuncSetAttribute(self.kernel, COOPERATIVE, 1)
+        code = self.launch()
+        self.cuda.gxuFuncSetAttribute(self.kernel, COOPERATIVE, 0)
+        return code
+
+    def allocate_elsewhere(self) -> int:
+        """On a device whose context is not the thread's."""
+        self.cuda.gxuSetDevice(1)
+        code = self.make("gxuMalloc", 64)
+        self.cuda.gxuSetDevice(0)
+        return code
 
     def make(self, function: str, *arguments: object) -> int:
         return self.cuda.code(function, ctypes.byref(self.out), *arguments)
@@ -80,6 +97,9 @@ CALLS: dict[str, Callable[[Objects], int]] = {
     "cuFuncSetCacheConfig": lambda o: o.call("gxuFuncSetAttribute", o.kernel, 8, 100_000),
     "cuLaunchKernel": Objects.launch,
     "cuStreamBeginCapture_v2": lambda o: o.call("gxuStreamBeginCapture", o.stream),
+    "cuCtxSetCurrent": Objects.allocate_elsewhere,
+    "cuCtxEnablePeerAccess": lambda o: o.call("gxuDeviceCanAccessPeer", ctypes.byref(c_int()), 0, 1),
+    "cuLaunchKernelEx": Objects.launch_together,
 }
 
 
@@ -107,20 +127,140 @@ def test_failing_calls_of_a_capture(
         code = cuda.code("gxuLaunchKernel", kernel, 1, 1, 1, 1, 1, 1, 0, cuda_stream, None)
         return code or cuda.code("gxuStreamEndCapture", cuda_stream, ctypes.byref(out))
 
+    # This one follows a failed cuGraphRetainUserObject, whose error it is then.
+    fake_driver.fail("cuUserObjectRelease", UNKNOWN)
     for function in ("cuStreamGetCaptureInfo_v2", "cuUserObjectCreate", "cuGraphRetainUserObject"):
         fake_driver.fail(function, UNKNOWN)
         assert capture() == UNKNOWN
         assert f"{function}: CUDA_ERROR_UNKNOWN" in cuda.message()
         cuda.gxuGraphDestroy(cuda.made("gxuStreamEndCapture", cuda_stream, first=False))
+    cuda.gxuStreamBeginCapture(cuda_stream)
+    for function, call in (
+        ("cuStreamIsCapturing", lambda: cuda.code("gxuStreamIsCapturing", cuda_stream, ctypes.byref(c_int()))),
+        ("cuStreamEndCapture", lambda: cuda.code("gxuStreamEndCapture", cuda_stream, ctypes.byref(out))),
+    ):
+        fake_driver.fail(function, UNKNOWN)
+        assert call() == UNKNOWN
+        assert f"{function}: CUDA_ERROR_UNKNOWN" in cuda.message()
+        assert call() == abi.SUCCESS, "the capture went on"
+    cuda.gxuGraphDestroy(out.value)
     assert capture() == abi.SUCCESS
-    graph = out.value
+    graph, executable = out.value, cuda.made("gxuGraphInstantiate", out.value)
     for function, call in (
         ("cuGraphInstantiateWithFlags", lambda: cuda.code("gxuGraphInstantiate", ctypes.byref(out), graph)),
+        ("cuGraphLaunch", lambda: cuda.code("gxuGraphLaunch", executable, cuda_stream)),
+        ("cuGraphExecDestroy", lambda: cuda.code("gxuGraphExecDestroy", executable)),
         ("cuGraphDestroy", lambda: cuda.code("gxuGraphDestroy", graph)),
     ):
         fake_driver.fail(function, UNKNOWN)
         assert call() == UNKNOWN
         assert f"{function}: CUDA_ERROR_UNKNOWN" in cuda.message()
+
+
+def test_memory_that_could_not_be_freed_is_still_there(cuda: CudaRuntime, fake_driver: FakeDriver) -> None:
+    for allocate, free, function in (
+        ("gxuMalloc", "gxuFree", "cuMemFree_v2"),
+        ("gxuMallocHost", "gxuFreeHost", "cuMemFreeHost"),
+    ):
+        pointer = cuda.made(allocate, 64)
+        # Without the wait that gxuFree promises nothing may be freed.
+        for failing in (function, "cuEventCreate", "cuEventRecord", "cuEventSynchronize"):
+            fake_driver.fail(failing, UNKNOWN)
+            assert cuda.code(free, pointer) == UNKNOWN
+            assert f"{failing}: CUDA_ERROR_UNKNOWN (unknown error)" in cuda.message()
+            cuda.gxuMemsetAsync(pointer, 1, 64, None)
+        assert cuda.code(free, pointer) == abi.SUCCESS
+        assert cuda.code(free, pointer) == abi.INVALID_VALUE
+
+
+def test_failing_ends_of_streams_and_events_keep_the_drivers_name(cuda: CudaRuntime, fake_driver: FakeDriver) -> None:
+    for handle, destroy, function in (
+        (cuda.stream(), "gxuStreamDestroy", "cuStreamDestroy_v2"),
+        (cuda.event(), "gxuEventDestroy", "cuEventDestroy_v2"),
+    ):
+        fake_driver.fail(function, UNKNOWN)
+        assert cuda.code(destroy, handle) == UNKNOWN
+        assert f"{function}: CUDA_ERROR_UNKNOWN (unknown error)" in cuda.message()
+
+
+def test_failures_that_cost_a_check_and_no_more(cuda: CudaRuntime, fake_driver: FakeDriver, cuda_image: Path) -> None:
+    """Questions without which a call is slower or less is checked."""
+    pinned = cuda.made("gxuMallocHost", 64)
+    source = ctypes.create_string_buffer(b"abc", 64)
+    fake_driver.fail("cuPointerGetAttribute", UNKNOWN)
+    cuda.gxuMemcpyAsync(pinned, source, 64, abi.HOST_TO_HOST, None)
+    assert ctypes.string_at(pinned, 3) == b"abc"
+    cuda.gxuFreeHost(pinned)
+    fake_driver.fail("cuFuncGetParamInfo", UNKNOWN)
+    module = cuda.made("gxuModuleLoad", str(cuda_image).encode())
+    cuda.launch(cuda.function(module, "nothing"), (1, 1, 1), (), None)
+    fake_driver.fail("cuModuleUnload", UNKNOWN)
+    cuda.gxuModuleUnload(module)
+
+
+def test_an_attribute_that_the_driver_refuses_is_not_set(
+    cuda: CudaRuntime, fake_driver: FakeDriver, cuda_module: int
+) -> None:
+    kernel, value = cuda.function(cuda_module, "nothing"), c_int()
+    fake_driver.fail("cuFuncSetAttribute", UNKNOWN)
+    assert cuda.code("gxuFuncSetAttribute", kernel, 8, 100_000) == UNKNOWN
+    fake_driver.fail("cuFuncSetAttribute", UNKNOWN)  # not called: there is nothing to set
+    cuda.gxuFuncSetAttribute(kernel, COOPERATIVE, 0)
+    cuda.gxuFuncGetAttribute(ctypes.byref(value), 8, kernel)
+    assert value.value == 48 << 10
+
+
+def test_errors_without_a_name_or_a_text_have_their_number(cuda: CudaRuntime, fake_driver: FakeDriver) -> None:
+    for function, words in (("cuGetErrorName", "CUDA error 999"), ("cuGetErrorString", "CUDA_ERROR_UNKNOWN")):
+        fake_driver.fail("cuMemAlloc_v2", UNKNOWN)
+        fake_driver.fail(function, 1)
+        assert cuda.code("gxuMalloc", ctypes.byref(c_void_p()), 64) == UNKNOWN
+        assert cuda.message().endswith(f"cuMemAlloc_v2: {words}")
+
+
+def test_a_context_that_cannot_be_made_may_be_tried_again(
+    cuda_library: Path, fake_driver: FakeDriver, tmp_path: Path
+) -> None:
+    fake_driver.reset()
+    fresh = cuda_engine.start(Path(shutil.copy(cuda_library, tmp_path / "fresh.so")), fake_driver.path)
+    fake_driver.fail("cuDevicePrimaryCtxRetain", abi.OUT_OF_MEMORY)
+    with pytest.raises(RuntimeFailure, match=r"cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY \(out of memory\)"):
+        fresh.memory(64)
+    fresh.gxuFree(fresh.memory(64))
+
+
+def test_failures_with_memory_of_another_process(
+    run_python: Callable[..., subprocess.CompletedProcess[str]], cuda_paths: dict[str, Path]
+) -> None:
+    body = f"""
+import subprocess
+handle, pointer = abi.IpcMemHandle(), runtime.upload(b"hello from the owner")
+runtime.gxuIpcGetMemHandle(byref(handle), pointer)
+child = {cuda_engine.script(cuda_paths)!r} + '''
+handle, opened = abi.IpcMemHandle.from_buffer_copy(bytes.fromhex(sys.argv[1])), c_void_p()
+driver.fail("cuMemGetAddressRange_v2", {UNKNOWN})
+print(runtime.code("gxuIpcOpenMemHandle", byref(opened), handle), runtime.message())
+runtime.gxuIpcOpenMemHandle(byref(opened), handle)
+driver.fail("cuIpcCloseMemHandle", {UNKNOWN})
+print(runtime.code("gxuIpcCloseMemHandle", opened), runtime.message())
+print(runtime.download(opened.value, 20).decode(), runtime.code("gxuIpcCloseMemHandle", opened))
+'''
+print(subprocess.run([sys.executable, "-c", child, bytes(handle).hex()], check=True, text=True,
+                     stdout=subprocess.PIPE).stdout, end="")
+"""
+    lines = cuda_engine.run_script(run_python, cuda_paths, body).splitlines()
+    unknown = "CUDA_ERROR_UNKNOWN (unknown error)"
+    assert lines[0] == f"{UNKNOWN} cuMemGetAddressRange_v2: {unknown}"
+    assert lines[1] == f"{UNKNOWN} cuIpcCloseMemHandle: {unknown}"
+    assert lines[2] == "hello from the owner 0"
+
+
+def test_every_function_of_the_driver_is_made_to_fail() -> None:
+    """Here, or at the start of the engine (test_cuda_engine.py)."""
+    declared = re.findall(r"_\((cu\w+), ", (abi.ROOT / "csrc/runtime/cuda/driver_functions.h").read_text())
+    folder = Path(__file__).parent
+    tests = "".join((folder / name).read_text() for name in ("test_cuda_engine.py", "test_cuda_engine_faults.py"))
+    assert set(declared) - set(re.findall(r'"(cu[A-Z]\w+)"', tests)) == set()
 
 
 def test_frees_do_not_report_and_do_not_fail_after_a_failed_kernel(

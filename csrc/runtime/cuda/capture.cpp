@@ -139,6 +139,11 @@ CUgraph Capture::end() {
   CUgraph graph = nullptr;
   const ContextScope scope(origin_.device());
   const CUresult result = driver.cuStreamEndCapture(origin_.handle(), &graph);
+  CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+  if (result != CUDA_SUCCESS && driver.cuStreamIsCapturing(origin_.handle(), &status) == CUDA_SUCCESS &&
+      status != CU_STREAM_CAPTURE_STATUS_NONE) {
+    fail_driver(result, "cuStreamEndCapture");  // the capture goes on
+  }
   ended_.store(true, std::memory_order_release);
   for (Stream* stream : std::exchange(joined_, {})) stream->leave_capture();
   origin_.leave_capture();

@@ -108,23 +108,29 @@ std::vector<std::shared_ptr<Stream>> Device::live_streams() {
 void Device::drain() {
   if (!has_context()) return;
   const ContextScope scope(*this);
-  for (const CUevent end : mark_ends()) {
-    driver.cuEventSynchronize(end);
+  Answer failure{CUDA_SUCCESS, nullptr};
+  for (const CUevent end : mark_ends(failure)) {
+    const CUresult result = driver.cuEventSynchronize(end);
+    if (failure.result == CUDA_SUCCESS) failure = {result, "cuEventSynchronize"};
     driver.cuEventDestroy_v2(end);
   }
+  check_unless_sticky(failure.result, failure.function);
 }
 
 // The driver would end captures if it were asked to wait for the whole context, or for the default stream while one
 // that is ordered with it captures; and none may begin between the look and the marks.
-std::vector<CUevent> Device::mark_ends() {
+std::vector<CUevent> Device::mark_ends(Answer& first_failure) {
   std::vector<CUevent> ends;
   const CaptureGate no_begin;
   std::lock_guard lock(streams_mutex_);
   auto mark = [&](CUstream stream) {
     CUevent end = nullptr;
-    if (driver.cuEventCreate(&end, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS) return;
-    driver.cuEventRecord(end, stream);
-    ends.push_back(end);
+    Answer answer{driver.cuEventCreate(&end, CU_EVENT_DISABLE_TIMING), "cuEventCreate"};
+    if (answer.result == CUDA_SUCCESS) {
+      ends.push_back(end);
+      answer = {driver.cuEventRecord(end, stream), "cuEventRecord"};
+    }
+    if (first_failure.result == CUDA_SUCCESS) first_failure = answer;
   };
   bool default_is_free = true;
   for (const std::shared_ptr<Stream>& stream : streams_) {

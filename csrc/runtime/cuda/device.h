@@ -31,11 +31,17 @@ class Device {
   void destroy_stream(Stream& stream);  // which has finished its work
   std::vector<std::shared_ptr<Stream>> live_streams();
 
-  // Waits for all work, also while streams capture, and does not report failed kernels.
+  // Waits for all work, also while streams capture, and does not report failed kernels. Throws where the driver
+  // refuses to wait: then there may be work left.
   void drain();
 
  private:
-  std::vector<CUevent> mark_ends();
+  // An answer of the driver's.
+  struct Answer {
+    CUresult result;
+    const char* function;
+  };
+  std::vector<CUevent> mark_ends(Answer& first_failure);
 
   const int index_;
   const CUdevice handle_;

@@ -90,6 +90,7 @@ void Function::apply(CUfunction function) const {
 void Function::set_attribute(gxuFunctionAttribute attribute, int value, Device& device) {
   const CUfunction own = on(device);
   std::lock_guard lock(mutex_);
+  const Attributes before = attributes();
   switch (static_cast<int>(attribute)) {
     case gxuFuncAttributeMaxDynamicSharedMemorySize: {
       const uint64_t all = device.properties().shared_memory_per_block;
@@ -118,10 +119,18 @@ void Function::set_attribute(gxuFunctionAttribute attribute, int value, Device& 
       fail(gxuErrorInvalidValue, "gxuFuncSetAttribute: the attribute %d is unknown or cannot be set",
            static_cast<int>(attribute));
   }
-  has_launch_attributes_ = cluster_width_ != 1 || cooperative_ || programmatic_serialization_;
-  for (const std::atomic<CUfunction>& function : functions_) {
-    if (const CUfunction found = function.load(std::memory_order_acquire)) apply(found);
+  try {
+    for (const std::atomic<CUfunction>& function : functions_) {
+      if (const CUfunction found = function.load(std::memory_order_acquire)) apply(found);
+    }
+  } catch (const Error&) {  // a failing call changes nothing
+    dynamic_shared_bytes_ = before.dynamic_shared_bytes;
+    cluster_width_ = before.cluster_width;
+    cooperative_ = before.cooperative;
+    programmatic_serialization_ = before.programmatic_serialization;
+    throw;
   }
+  has_launch_attributes_ = cluster_width_ != 1 || cooperative_ || programmatic_serialization_;
 }
 
 unsigned int Function::launch_attributes(CUlaunchAttribute* attributes) const {

@@ -39,7 +39,17 @@ class Function {
   gxuFunction_t handle = nullptr;
 
  private:
+  struct Attributes {
+    int dynamic_shared_bytes;
+    int cluster_width;
+    bool cooperative;
+    bool programmatic_serialization;
+  };
+
   static size_t device_slot(const Device& device);
+  Attributes attributes() const {
+    return {dynamic_shared_bytes_, cluster_width_, cooperative_, programmatic_serialization_};
+  }
   CUfunction find_on(Device& device);
   void apply(CUfunction function) const;
 

@@ -62,9 +62,8 @@ gxuError_t gxuIpcCloseMemHandle(void* pointer) {
     const Allocation allocation = find_start(pointer, gxuMemoryTypeDevice, true, "gxuIpcCloseMemHandle");
     Device& device = device_at(allocation.device);
     device.drain();
-    remove_allocation(allocation, "gxuIpcCloseMemHandle");
     const ContextScope scope(device);
-    const CUresult result = driver.cuIpcCloseMemHandle(device_pointer(pointer));
-    check_unless_sticky(result, "cuIpcCloseMemHandle");
+    remove_allocation(allocation, "gxuIpcCloseMemHandle");
+    check_freed(allocation, driver.cuIpcCloseMemHandle(device_pointer(pointer)), "cuIpcCloseMemHandle");
   });
 }

@@ -57,6 +57,6 @@ gxuError_t gxuLaunchKernel(gxuFunction_t function, unsigned int grid_x, unsigned
            kernel.name(), grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_memory_bytes,
            describe(result).c_str());
     }
-    check(result, "cuLaunchKernel");
+    check(result, kernel.has_launch_attributes() ? "cuLaunchKernelEx" : "cuLaunchKernel");
   });
 }

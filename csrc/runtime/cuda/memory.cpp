@@ -27,15 +27,19 @@ void free_block(void* pointer, gxuMemoryType type, const char* function) {
   } else {
     drain_all_devices();
   }
-  remove_allocation(allocation, function);
   const ContextScope scope(device);
+  remove_allocation(allocation, function);
   const bool is_device = type == gxuMemoryTypeDevice;
   const CUresult result = is_device ? driver.cuMemFree_v2(device_pointer(pointer)) : driver.cuMemFreeHost(pointer);
-  // After a failed kernel nothing can be freed any more, and others report that.
-  check_unless_sticky(result, is_device ? "cuMemFree_v2" : "cuMemFreeHost");
+  check_freed(allocation, result, is_device ? "cuMemFree_v2" : "cuMemFreeHost");
 }
 
 }  // namespace
+
+void check_freed(const Allocation& allocation, CUresult result, const char* function) {
+  if (result != CUDA_SUCCESS && !is_sticky(result)) add_allocation(allocation);
+  check_unless_sticky(result, function);
+}
 
 bool is_known_to_driver(const void* pointer) {
   unsigned int type = 0;

@@ -132,17 +132,20 @@ CUresult cuInit(unsigned int flags) {
 }
 
 CUresult cuDriverGetVersion(int* version) {
+  FAKE_ENTER(enter)
   *version = 13000;
   return CUDA_SUCCESS;
 }
 
 CUresult cuGetErrorName(CUresult error, const char** name) {
+  FAKE_ENTER(enter)
   const ErrorText* found = find_error(error);
   *name = found != nullptr ? found->name : nullptr;
   return found != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult cuGetErrorString(CUresult error, const char** text) {
+  FAKE_ENTER(enter)
   const ErrorText* found = find_error(error);
   *text = found != nullptr ? found->text : nullptr;
   return found != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
