@@ -32,6 +32,7 @@ void use_bundled_image(const std::string& triton_backend) {
   options.symbol = "append_digit";
   options.assert_symbol = "fail_assertion";
   options.fault_symbol = "write_to_bad_address";
+  options.empty_symbol = "do_nothing";
 }
 
 int run(const Options& options) {

@@ -22,9 +22,12 @@ Calls every function of a runtime library (gxu_runtime.h) and checks every promi
   --kernel IMAGE         a kernel image for the device, which the checks of launches need; for the host engine and for
                          NVIDIA's GPUs one comes with the program
   --symbol NAME          its kernel (int32_t* out, int32_t digit): one thread of each program p does
-                         out[p] = 10 * out[p] + digit. Two more pointers, both null, follow the parameters
-  --assert-symbol NAME   its kernel with the same parameters that fails a device assertion in each program
+                         out[p] = 10 * out[p] + digit, where p = x + grid_x * (y + grid_y * z). Two more pointers,
+                         both null, follow the parameters
+  --assert-symbol NAME   its kernel with the same parameters that fails a device assertion in each program, with the
+                         text "this assertion always fails"
   --fault-symbol NAME    its kernel with the same parameters that writes to address 64
+  --empty-symbol NAME    its kernel that has no parameters and does nothing
   --threads N            threads of a program (the device's warp size)
 
 Exit status: 0 all promises kept, 1 a promise broken, 2 the request is wrong.
@@ -58,6 +61,7 @@ Options parse_options(int argc, char** argv) {
     kSymbol,
     kAssert,
     kFault,
+    kEmpty,
     kThreads,
     kHelpOption
   };
@@ -72,6 +76,7 @@ Options parse_options(int argc, char** argv) {
       {"symbol", required_argument, nullptr, kSymbol},
       {"assert-symbol", required_argument, nullptr, kAssert},
       {"fault-symbol", required_argument, nullptr, kFault},
+      {"empty-symbol", required_argument, nullptr, kEmpty},
       {"threads", required_argument, nullptr, kThreads},
       {"help", no_argument, nullptr, kHelpOption},
       {},
@@ -110,6 +115,9 @@ Options parse_options(int argc, char** argv) {
       case kFault:
         options.fault_symbol = optarg;
         break;
+      case kEmpty:
+        options.empty_symbol = optarg;
+        break;
       case kThreads:
         options.threads = static_cast<unsigned>(positive("--threads", optarg));
         break;
@@ -127,8 +135,8 @@ Options parse_options(int argc, char** argv) {
   // The loader takes a name without a slash for one to search for.
   if (options.library.find('/') == std::string::npos) options.library.insert(0, "./");
   if (options.kernel.empty() != options.symbol.empty()) refuse("--kernel and --symbol go together: give both");
-  if (options.kernel.empty() && !(options.assert_symbol + options.fault_symbol).empty()) {
-    refuse("--assert-symbol and --fault-symbol name kernels of the image that --kernel gives");
+  if (options.kernel.empty() && !(options.assert_symbol + options.fault_symbol + options.empty_symbol).empty()) {
+    refuse("--assert-symbol, --fault-symbol and --empty-symbol name kernels of the image that --kernel gives");
   }
   return options;
 }

@@ -14,6 +14,7 @@ struct Options {
   std::string symbol;         // its kernel that appends a digit
   std::string assert_symbol;  // its kernel that fails a device assertion, or empty
   std::string fault_symbol;   // its kernel that writes to a bad address, or empty
+  std::string empty_symbol;   // its kernel without parameters, or empty
   unsigned threads = 0;       // block size of launches; 0: the device's warp size
   double timeout = 60;        // seconds that a case may take
   double patience = 8;        // seconds after which what should happen at once has not happened

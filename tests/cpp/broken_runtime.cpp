@@ -153,6 +153,8 @@ gxuError_t gxuLaunchKernel(gxuFunction_t function, unsigned int grid_x, unsigned
                            unsigned int block_x, unsigned int block_y, unsigned int block_z,
                            unsigned int shared_memory_bytes, gxuStream_t stream, void** kernel_params) {
   if (broken("last_program_is_lost") && grid_x > 1) --grid_x;
+  if (broken("one_dimension")) grid_y = grid_z = 1;
+  if (broken("parameters_are_wanted") && kernel_params == nullptr) return REAL(gxuMemsetAsync)(nullptr, 0, 1, nullptr);
   return REAL(gxuLaunchKernel)(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_memory_bytes, stream,
                                kernel_params);
 }
@@ -166,6 +168,12 @@ gxuError_t gxuGraphLaunch(gxuGraphExec_t exec, gxuStream_t stream) {
 gxuError_t gxuStreamBeginCapture(gxuStream_t stream) {
   if (broken("capture_of_the_default_stream") && stream == nullptr) return gxuSuccess;
   return REAL(gxuStreamBeginCapture)(stream);
+}
+
+gxuError_t gxuStreamGetCaptureInfo(gxuStream_t stream, gxuStreamCaptureStatus* status, unsigned long long* id) {
+  const gxuError_t code = REAL(gxuStreamGetCaptureInfo)(stream, status, id);
+  if (broken("one_capture_number") && code == gxuSuccess && *id != 0) *id = 1;
+  return code;
 }
 
 gxuError_t gxuIpcOpenMemHandle(void** pointer, gxuIpcMemHandle_t handle) {

@@ -18,6 +18,7 @@ def test_promises_of_the_header(cuda_paths: dict[str, Path], tmp_path: Path) -> 
     report = tmp_path / "report.json"
     kernels = [("--kernel", str(cuda_paths["image"])), ("--symbol", "append_each")]
     kernels += [("--assert-symbol", "fail_assertion"), ("--fault-symbol", "write_to_bad_address")]
+    kernels += [("--empty-symbol", "nothing")]
     options = [word for option in kernels for word in option]
     result = subprocess.run(
         [str(PROGRAM), "--json", str(report), *options, str(cuda_paths["library"])],

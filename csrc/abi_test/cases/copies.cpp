@@ -94,6 +94,16 @@ ABI_CASE(pageable_copies_wait,
   BOOST_TEST(all_equal(host, 2));
 }
 
+ABI_CASE(pageable_copies_on_the_host, "So does a copy from pageable memory to pageable memory") {
+  Stream stream;
+  const Bytes source = random_bytes(4096);
+  Bytes target(4096);
+  Gate gate(stream);
+  check_waits(gate, "a copy between pageable memory",
+              [&] { return rt.gxuMemcpyAsync(target.data(), source.data(), 4096, gxuMemcpyHostToHost, stream); });
+  BOOST_TEST((target == source));
+}
+
 ABI_CASE(pageable_source_is_free, "After a copy from pageable memory the source may be changed") {
   Stream stream;
   Memory memory(3 << 20);
@@ -117,7 +127,10 @@ ABI_CASE(wrong_ranges, "A range that leaves its allocation gives gxuErrorInvalid
 
 ABI_CASE(wrong_kinds, "A kind that says device for other memory, or is unknown, gives gxuErrorInvalidValue") {
   Memory memory(64);
+  Pinned pinned(64);
   Bytes host(64);
+  GIVES(gxuErrorInvalidValue, rt.gxuMemcpyAsync(pinned, host.data(), 32, gxuMemcpyHostToDevice, nullptr));
+  GIVES(gxuErrorInvalidValue, rt.gxuMemcpyAsync(memory, pinned, 32, gxuMemcpyDeviceToDevice, nullptr));
   GIVES(gxuErrorInvalidValue, rt.gxuMemcpyAsync(host.data(), host.data() + 32, 32, gxuMemcpyHostToDevice, nullptr));
   GIVES(gxuErrorInvalidValue, rt.gxuMemcpyAsync(memory, host.data(), 32, gxuMemcpyDeviceToDevice, nullptr));
   GIVES(gxuErrorInvalidValue, rt.gxuMemcpyAsync(host.data(), host.data() + 32, 32, gxuMemcpyDeviceToHost, nullptr));

@@ -32,6 +32,9 @@ ABI_CASE(create_flags, "gxuEventCreate takes its flags, and refuses others with 
   for (const unsigned flags : {0u, 1u, 2u, 3u}) Event event(flags);
   gxuEvent_t event = nullptr;
   GIVES(gxuErrorInvalidValue, rt.gxuEventCreate(&event, 8));
+  const gxuError_t timed = rt.gxuEventCreate(&event, gxuEventInterprocess);
+  BOOST_CHECK_MESSAGE(timed == gxuErrorInvalidValue || timed == gxuErrorNotSupported,
+                      "gxuEventInterprocess without gxuEventDisableTiming gave " << describe(timed));
   const gxuError_t code = rt.gxuEventCreate(&event, gxuEventInterprocess | gxuEventDisableTiming);
   BOOST_CHECK_MESSAGE(code == gxuSuccess || code == gxuErrorNotSupported,
                       "gxuEventInterprocess gave " << describe(code));
@@ -94,6 +97,21 @@ ABI_CASE(wait, "Work enqueued after gxuStreamWaitEvent waits for the event, and 
   gate.open();
   OK(rt.gxuStreamSynchronize(second));
   BOOST_TEST(after[0] == 1);
+}
+
+ABI_CASE(default_stream_waits, "The default stream may wait for an event") {
+  Stream stream;
+  Event event;
+  Pinned pinned(1);
+  Gate gate(stream);
+  OK(rt.gxuEventRecord(event, stream));
+  OK(rt.gxuStreamWaitEvent(nullptr, event, 0));
+  OK(rt.gxuMemsetAsync(pinned, 1, 1, nullptr));
+  std::this_thread::sleep_for(kMoment);
+  BOOST_CHECK_MESSAGE(pinned[0] == 0, "the default stream did not wait for the event");
+  gate.open();
+  OK(rt.gxuStreamSynchronize(nullptr));
+  BOOST_TEST(pinned[0] == 1);
 }
 
 ABI_CASE(wait_takes_the_recording,

@@ -89,6 +89,15 @@ ABI_CASE(message, "The message has the kernel's name", OWN_PROCESS OPTIONAL) {
   BOOST_CHECK_MESSAGE(message.find(failing.name) != std::string::npos, "the message is '" << message << "'");
 }
 
+ABI_CASE(assertion_text, "The message has the assertion's text", OWN_PROCESS OPTIONAL) {
+  Asserting failing;
+  failing.launch();
+  BOOST_TEST(rt.gxuDeviceSynchronize() == gxuErrorLaunchFailed);
+  const std::string message = rt.gxuGetLastErrorMessage();
+  BOOST_CHECK_MESSAGE(message.find("this assertion always fails") != std::string::npos,
+                      "the message is '" << message << "'");
+}
+
 ABI_CASE(another_thread, "A synchronising call from any thread reports it", OWN_PROCESS) {
   Asserting failing;
   failing.launch();

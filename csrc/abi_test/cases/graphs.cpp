@@ -102,6 +102,21 @@ ABI_CASE(numbers, "gxuStreamGetCaptureInfo gives each capture a number of its ow
   }
   Capture capture(stream);
   OK(rt.gxuStreamGetCaptureInfo(stream, &status, &second));
+  Stream beside, joined;
+  Event event;
+  unsigned long long third = 0, of_joined = 0;
+  {
+    Capture at_the_same_time(beside);
+    OK(rt.gxuStreamGetCaptureInfo(beside, &status, &third));
+    OK(rt.gxuEventRecord(event, beside));
+    OK(rt.gxuStreamWaitEvent(joined, event, 0));
+    OK(rt.gxuStreamGetCaptureInfo(joined, &status, &of_joined));
+    BOOST_TEST(status == gxuStreamCaptureStatusActive);
+  }
+  BOOST_TEST(third != second);
+  BOOST_TEST(of_joined == third);
+  OK(rt.gxuStreamGetCaptureInfo(joined, &status, &of_joined));
+  BOOST_TEST(of_joined == 0u);
   BOOST_TEST(first != 0u);
   BOOST_TEST(first == again);
   BOOST_TEST(second != first);
@@ -191,6 +206,43 @@ ABI_CASE(joined_streams, "A stream that waits for an event recorded in the captu
   BOOST_TEST(all_equal(Bytes(found.begin() + 32, found.end()), 3));
 }
 
+ABI_CASE(threads, "A capture is the process's: other threads may enqueue on its stream, and end it") {
+  Stream stream;
+  Memory memory(64);
+  OK(rt.gxuMemsetAsync(memory, 1, 64, stream));
+  OK(rt.gxuStreamSynchronize(stream));
+  Graph graph;
+  GraphExec exec;
+  {
+    Capture capture(stream);
+    Background enqueue([&] { return rt.gxuMemsetAsync(memory, 2, 64, stream); });
+    BOOST_TEST(enqueue.code() == gxuSuccess);
+    Background end([&] { return rt.gxuStreamEndCapture(stream, &graph.handle); });
+    BOOST_REQUIRE_MESSAGE(end.code() == gxuSuccess, end.message());
+  }
+  BOOST_TEST(all_equal(download(memory, 64, stream), 1));
+  OK(rt.gxuGraphInstantiate(&exec.handle, graph));
+  OK(rt.gxuGraphLaunch(exec, nullptr));
+  BOOST_TEST(all_equal(download(memory, 64), 2));
+}
+
+ABI_CASE(two_executables, "gxuGraphInstantiate makes a copy each time, with a life of its own") {
+  Stream stream;
+  Memory memory(64);
+  Graph graph;
+  GraphExec second;
+  {
+    Capture capture(stream);
+    OK(rt.gxuMemsetAsync(memory, 3, 64, stream));
+    GraphExec first;
+    finish(stream, graph, first);
+    OK(rt.gxuGraphInstantiate(&second.handle, graph));
+    BOOST_TEST(first.handle != second.handle);
+  }
+  OK(rt.gxuGraphLaunch(second, stream));
+  BOOST_TEST(all_equal(download(memory, 64, stream), 3));
+}
+
 ABI_CASE(one_piece_of_work,
          "A replay is one piece of its stream's work: what is before it comes first, what follows waits") {
   Stream stream;
@@ -262,6 +314,9 @@ ABI_CASE(end_errors, "gxuStreamEndCapture of a stream that is not capturing give
   Stream stream;
   gxuGraph_t graph = nullptr;
   GIVES(gxuErrorInvalidValue, rt.gxuStreamEndCapture(stream, &graph));
+  Capture capture(stream);
+  GIVES(gxuErrorInvalidValue, rt.gxuStreamEndCapture(stream, nullptr));
+  BOOST_TEST(status_of(stream) == gxuStreamCaptureStatusActive);
 }
 
 ABI_CASE(waiting, "Waiting for a capturing stream is not supported, and makes the capture invalid") {
@@ -295,6 +350,7 @@ ABI_CASE(captured_events, "An event that was last recorded in a capture cannot b
   {
     Capture capture(stream);
     OK(rt.gxuEventRecord(event, stream));
+    GIVES(gxuErrorStreamCaptureUnsupported, rt.gxuEventQuery(event));
     Graph graph;
     OK(rt.gxuStreamEndCapture(stream, &graph.handle));
   }

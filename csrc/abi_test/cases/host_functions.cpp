@@ -90,6 +90,11 @@ ABI_CASE(not_permitted, "Inside, calls that enqueue, wait or free give gxuErrorN
   };
   std::vector<Answer> answers;
   gxuIpcMemHandle_t ipc{};
+  Graph graph;
+  GraphExec exec;
+  OK(rt.gxuStreamBeginCapture(other));
+  OK(rt.gxuStreamEndCapture(other, &graph.handle));
+  OK(rt.gxuGraphInstantiate(&exec.handle, graph));
   inside_a_host_function([&] {
 #define TRY(...) answers.push_back({#__VA_ARGS__, __VA_ARGS__})
     TRY(rt.gxuMemcpyAsync(pinned, memory, 64, gxuMemcpyDeviceToHost, other));
@@ -98,6 +103,7 @@ ABI_CASE(not_permitted, "Inside, calls that enqueue, wait or free give gxuErrorN
     TRY(rt.gxuLaunchHostFunc(other, [](void*) {}, nullptr));
     TRY(rt.gxuEventRecord(event, other));
     TRY(rt.gxuStreamBeginCapture(other));
+    TRY(rt.gxuGraphLaunch(exec, other));
     TRY(rt.gxuDeviceSynchronize());
     TRY(rt.gxuStreamSynchronize(other));
     TRY(rt.gxuEventSynchronize(event));
@@ -117,19 +123,35 @@ ABI_CASE(not_permitted, "Inside, calls that enqueue, wait or free give gxuErrorN
 
 ABI_CASE(queries_are_permitted, "Inside, queries are allowed") {
   Stream other;
-  Event event;
+  Event first(gxuEventDefault), second(gxuEventDefault);
+  OK(rt.gxuEventRecord(first, other));
+  OK(rt.gxuEventRecord(second, other));
+  OK(rt.gxuStreamSynchronize(other));
   Memory memory(64);
   std::vector<gxuError_t> codes;
   inside_a_host_function([&] {
-    int number;
+    int number, greatest;
+    float milliseconds;
     size_t free, total;
+    gxuDeviceProperties properties{};
+    properties.struct_size = sizeof properties;
     gxuPointerAttributes attributes;
-    codes = {rt.gxuStreamQuery(other),        rt.gxuEventQuery(event),
-             rt.gxuGetDevice(&number),        rt.gxuGetDeviceCount(&number),
-             rt.gxuMemGetInfo(&free, &total), rt.gxuPointerGetAttributes(&attributes, memory)};
+    gxuStreamCaptureStatus status;
+    codes = {rt.gxuStreamQuery(other),
+             rt.gxuEventQuery(first),
+             rt.gxuEventElapsedTime(&milliseconds, first, second),
+             rt.gxuStreamIsCapturing(other, &status),
+             rt.gxuStreamGetPriorityRange(&number, &greatest),
+             rt.gxuGetDevice(&number),
+             rt.gxuGetDeviceCount(&number),
+             rt.gxuGetDeviceProperties(&properties, 0),
+             rt.gxuMemGetInfo(&free, &total),
+             rt.gxuPointerGetAttributes(&attributes, memory)};
   });
-  for (const gxuError_t code : codes) BOOST_TEST(code == gxuSuccess);
-  BOOST_TEST(codes.size() == 6u);
+  for (size_t i = 0; i < codes.size(); ++i) {
+    BOOST_CHECK_MESSAGE(codes[i] == gxuSuccess, "query " << i << " gave " << rt.gxuGetErrorName(codes[i]));
+  }
+  BOOST_TEST(codes.size() == 10u);
 }
 
 ABI_CASE(after_a_refusal, "A call that was refused inside a host function has changed nothing") {

@@ -136,6 +136,26 @@ ABI_CASE(close_waits, "gxuIpcCloseMemHandle blocks until the work on all streams
   check_waits(gate, "gxuIpcCloseMemHandle", [=] { return rt.gxuIpcCloseMemHandle(memory); });
 }
 
+ABI_CASE(close_in_a_host_function, "gxuIpcCloseMemHandle in a host function gives gxuErrorNotPermitted", OWN_PROCESS) {
+  Other owner(own);
+  start_library();
+  const Word word = handle_from(owner);
+  struct Inside {
+    void* memory = nullptr;
+    gxuError_t code = gxuErrorUnknown;
+  } inside;
+  OK(rt.gxuIpcOpenMemHandle(&inside.memory, word.handle));
+  const auto call = [](void* argument) {
+    auto* inside = static_cast<Inside*>(argument);
+    inside->code = rt.gxuIpcCloseMemHandle(inside->memory);
+  };
+  Stream stream;
+  OK(rt.gxuLaunchHostFunc(stream, call, &inside));
+  OK(rt.gxuStreamSynchronize(stream));
+  BOOST_TEST(inside.code == gxuErrorNotPermitted);
+  OK(rt.gxuIpcCloseMemHandle(inside.memory));
+}
+
 ABI_CASE(freed_by_its_owner, "A handle of memory that its owner has freed gives gxuErrorInvalidValue", OWN_PROCESS) {
   Other owner(own);
   start_library();

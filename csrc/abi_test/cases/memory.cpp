@@ -69,14 +69,17 @@ ABI_CASE(malloc_does_not_wait, "gxuMalloc and gxuMallocHost do not wait for queu
   OK(rt.gxuFreeHost(pinned));
 }
 
-ABI_CASE(out_of_memory, "More than the device has gives gxuErrorOutOfMemory; the message names the bytes asked for") {
-  const uint64_t asked = session().properties.total_memory + kMiB;
+ABI_CASE(out_of_memory,
+         "More than the device has gives gxuErrorOutOfMemory; the message names the bytes asked for and the limit") {
+  const uint64_t limit = session().properties.total_memory, asked = limit + kMiB;
   void* pointer = nullptr;
   GIVES(gxuErrorOutOfMemory, rt.gxuMalloc(&pointer, asked));
   rt.gxuMalloc(&pointer, asked);
   const std::string message = rt.gxuGetLastErrorMessage();
   BOOST_CHECK_MESSAGE(message.find(std::to_string(asked)) != std::string::npos,
                       "the message does not name the " << asked << " bytes: '" << message << "'");
+  BOOST_CHECK_MESSAGE(message.find(std::to_string(limit)) != std::string::npos,
+                      "the message does not name the limit, " << limit << " bytes: '" << message << "'");
   GIVES(gxuErrorOutOfMemory, rt.gxuMalloc(&pointer, SIZE_MAX));
   Memory memory(kMiB);  // and the device is as before
   OK(rt.gxuMemsetAsync(memory, 1, kMiB, nullptr));
@@ -168,6 +171,13 @@ ABI_CASE(pinned, "gxuMallocHost gives aligned memory that the CPU reads and writ
   for (size_t i = 0; i <= kMiB; i += 4096) BOOST_REQUIRE(memory[i] == static_cast<unsigned char>(i >> 12));
 }
 
+ABI_CASE(pinned_out_of_memory, "More pinned memory than any machine has gives gxuErrorOutOfMemory") {
+  void* pointer = nullptr;
+  GIVES(gxuErrorOutOfMemory, rt.gxuMallocHost(&pointer, size_t{1} << 60));
+  Pinned pinned(64);  // and the host is as before
+  BOOST_TEST(pinned[63] == 0);
+}
+
 ABI_CASE(pinned_is_not_charged, "Pinned memory is not charged to a device's memory") {
   const size_t size = std::min<size_t>(32 * kMiB, free_memory() / 2), before = free_memory();
   void* pinned = nullptr;
@@ -216,6 +226,9 @@ ABI_CASE(unregistered, "Pageable memory, NULL and freed memory are gxuMemoryType
   void* pointer = nullptr;
   OK(rt.gxuMalloc(&pointer, 4096));
   OK(rt.gxuFree(pointer));
+  check_unregistered(pointer);
+  OK(rt.gxuMallocHost(&pointer, 4096));
+  OK(rt.gxuFreeHost(pointer));
   check_unregistered(pointer);
 }
 

@@ -1,6 +1,7 @@
 // gxuModule*, gxuFuncSetAttribute, gxuLaunchKernel.
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstring>
 #include <fstream>
@@ -131,6 +132,8 @@ ABI_CASE(functions, "The same name gives the same function; a name that the modu
   OK(rt.gxuModuleGetFunction(&again, kernel.module, session().options.symbol.c_str()));
   BOOST_TEST(again == kernel.function);
   GIVES(gxuErrorNotFound, rt.gxuModuleGetFunction(&again, kernel.module, "no_kernel_has_this_name"));
+  GIVES(gxuErrorInvalidValue, rt.gxuModuleGetFunction(nullptr, kernel.module, "kernel"));
+  GIVES(gxuErrorInvalidValue, rt.gxuModuleGetFunction(&again, kernel.module, nullptr));
 }
 
 ABI_CASE(load_does_not_wait, "Loading a module does not wait for queued work") {
@@ -189,6 +192,34 @@ ABI_CASE(grid, "A launch runs each program of its grid once") {
   }
 }
 
+ABI_CASE(grid_dimensions, "A launch runs grid_x * grid_y * grid_z programs") {
+  Kernel kernel;
+  struct Grid {
+    unsigned x, y, z;
+  };
+  for (const Grid grid : {Grid{1, 7, 1}, Grid{1, 1, 5}, Grid{3, 5, 7}, Grid{2, 300, 1}}) {
+    const unsigned programs = grid.x * grid.y * grid.z;
+    Numbers out(programs + 1);
+    void *pointer = out, *none = nullptr;
+    int32_t digit = 7;
+    void* parameters[] = {&pointer, &digit, &none, &none};
+    OK(rt.gxuLaunchKernel(kernel.function, grid.x, grid.y, grid.z, kernel_threads(), 1, 1, 0, nullptr, parameters));
+    const std::vector<int32_t> found = out.read(programs + 1);
+    BOOST_TEST_CONTEXT("a grid of " << grid.x << " x " << grid.y << " x " << grid.z) {
+      BOOST_TEST(std::count(found.begin(), found.end() - 1, 7) == programs);
+      BOOST_TEST(found[programs] == 0);
+    }
+  }
+}
+
+ABI_CASE(no_parameters, "kernel_params may be NULL for a kernel without parameters") {
+  const std::string& symbol = session().options.empty_symbol;
+  if (symbol.empty()) skip("needs a kernel without parameters: give --empty-symbol (see --help)");
+  const Kernel kernel(symbol);
+  OK(rt.gxuLaunchKernel(kernel.function, 3, 1, 1, kernel_threads(), 1, 1, 0, nullptr, nullptr));
+  OK(rt.gxuDeviceSynchronize());
+}
+
 ABI_CASE(launch_order, "Launches on a stream run in order, with copies and fills between them") {
   Kernel kernel;
   Stream stream;
@@ -235,6 +266,8 @@ ABI_CASE(wrong_dimensions, "A zero dimension of grid or block gives gxuErrorInva
   }
   const unsigned most = static_cast<unsigned>(session().properties.max_threads_per_block);
   GIVES(gxuErrorInvalidValue, rt.gxuLaunchKernel(kernel.function, 1, 1, 1, most + 1, 1, 1, 0, nullptr, parameters));
+  GIVES(gxuErrorInvalidValue, rt.gxuLaunchKernel(kernel.function, 1, 1, 1, most, 2, 1, 0, nullptr, parameters));
+  GIVES(gxuErrorInvalidValue, rt.gxuLaunchKernel(kernel.function, 1, 1, 1, most, 1, 2, 0, nullptr, parameters));
   BOOST_TEST(read_number(out) == 0);
 }
 
@@ -265,7 +298,7 @@ ABI_CASE(all_devices, "A module is good for all devices that can run it") {
   BOOST_TEST(read_number(out) == 8);
 }
 
-ABI_CASE(in_a_host_function, "Launching, unloading and replaying in a host function give gxuErrorNotPermitted") {
+ABI_CASE(in_a_host_function, "Launching and unloading in a host function give gxuErrorNotPermitted") {
   struct Inside {
     Kernel kernel;
     Numbers out{1};

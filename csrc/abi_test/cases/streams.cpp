@@ -208,19 +208,34 @@ ABI_CASE(destroyed_handles, "A destroyed or made-up handle gives gxuErrorInvalid
   GIVES(gxuErrorInvalidHandle, rt.gxuStreamSynchronize(dead_stream));
   GIVES(gxuErrorInvalidHandle, rt.gxuStreamQuery(dead_stream));
   GIVES(gxuErrorInvalidHandle, rt.gxuLaunchHostFunc(dead_stream, [](void*) {}, nullptr));
+  Memory memory(64);
+  Event live;
+  gxuGraph_t graph;
+  auto status = gxuStreamCaptureStatusNone;
+  GIVES(gxuErrorInvalidHandle, rt.gxuMemsetAsync(memory, 0, 64, dead_stream));
+  GIVES(gxuErrorInvalidHandle, rt.gxuMemcpyAsync(memory, memory.at(32), 32, gxuMemcpyDeviceToDevice, dead_stream));
+  GIVES(gxuErrorInvalidHandle, rt.gxuStreamWaitEvent(dead_stream, live, 0));
+  GIVES(gxuErrorInvalidHandle, rt.gxuEventRecord(live, dead_stream));
   GIVES(gxuErrorInvalidHandle, rt.gxuStreamBeginCapture(dead_stream));
+  GIVES(gxuErrorInvalidHandle, rt.gxuStreamEndCapture(dead_stream, &graph));
+  GIVES(gxuErrorInvalidHandle, rt.gxuStreamIsCapturing(dead_stream, &status));
+  if (rt.gxuStreamGetCaptureInfo != nullptr) {
+    unsigned long long id = 0;
+    GIVES(gxuErrorInvalidHandle, rt.gxuStreamGetCaptureInfo(dead_stream, &status, &id));
+  }
   GIVES(gxuErrorInvalidHandle, rt.gxuEventDestroy(dead_event));
   GIVES(gxuErrorInvalidHandle, rt.gxuEventQuery(dead_event));
   GIVES(gxuErrorInvalidHandle, rt.gxuEventSynchronize(dead_event));
   GIVES(gxuErrorInvalidHandle, rt.gxuEventRecord(dead_event, nullptr));
   GIVES(gxuErrorInvalidHandle, rt.gxuStreamWaitEvent(nullptr, dead_event, 0));
+  float milliseconds;
+  GIVES(gxuErrorInvalidHandle, rt.gxuEventElapsedTime(&milliseconds, dead_event, dead_event));
   long long room[16] = {};
   GIVES(gxuErrorInvalidHandle, rt.gxuStreamSynchronize(reinterpret_cast<gxuStream_t>(room)));
   GIVES(gxuErrorInvalidHandle, rt.gxuEventQuery(reinterpret_cast<gxuEvent_t>(room)));
   GIVES(gxuErrorInvalidHandle, rt.gxuModuleUnload(reinterpret_cast<gxuModule_t>(room)));
   GIVES(gxuErrorInvalidHandle, rt.gxuGraphDestroy(reinterpret_cast<gxuGraph_t>(room)));
   GIVES(gxuErrorInvalidHandle, rt.gxuGraphExecDestroy(reinterpret_cast<gxuGraphExec_t>(room)));
-  Event live;
   GIVES(gxuErrorInvalidHandle, rt.gxuStreamSynchronize(reinterpret_cast<gxuStream_t>(live.handle)));
 }
 

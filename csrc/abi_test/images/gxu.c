@@ -22,6 +22,19 @@ KERNEL(fail_assertion) {
   append(params, begin, end);
 }
 
+/* As GXU_HOST_KERNEL would define it, which wants a parameter. */
+GXU_HOST_KERNEL_EXPORT const struct {
+  uint32_t version, flags;
+  uint64_t scratch_bytes, work_per_program;
+  uint32_t num_params;
+  uint8_t param_sizes[1];
+} do_nothing_gxu_info = {GXU_HOST_KERNEL_VERSION, 0, 0, 0, 0, {0}};
+
+GXU_HOST_KERNEL_EXPORT void do_nothing(const uint64_t* params, const gxuHostGrid* grid, int64_t begin, int64_t end,
+                                       void* scratch, const gxuHostServices* services) {
+  (void)params, (void)grid, (void)begin, (void)end, (void)scratch, (void)services;
+}
+
 KERNEL(write_to_bad_address) {
   (void)params, (void)grid, (void)begin, (void)end, (void)scratch, (void)services;
   const volatile uintptr_t bad_address = 64; /* volatile: so that the compiler does not judge it */

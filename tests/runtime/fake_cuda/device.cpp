@@ -205,6 +205,7 @@ CUresult cuMemFree_v2(CUdeviceptr pointer) {
 
 CUresult cuMemHostAlloc(void** pointer, size_t size, unsigned int) {
   FAKE_ENTER(enter_context)
+  if (size > SIZE_MAX - kPageBytes) return CUDA_ERROR_OUT_OF_MEMORY;
   *pointer = std::aligned_alloc(kPageBytes, round_up(size));
   if (*pointer == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
   Memory& all = memory();

@@ -52,7 +52,8 @@ void nap(const FakeCudaLaunch* launch, void** params) {
 const uint32_t append_each_params[] = {8, 4, 8, 8, 0};
 void append_each(const FakeCudaLaunch* launch, void** params) {
   int32_t* out = *(int32_t**)params[0];
-  for (uint32_t i = 0; i < launch->grid[0]; ++i) out[i] = 10 * out[i] + *(int32_t*)params[1];
+  const uint32_t programs = launch->grid[0] * launch->grid[1] * launch->grid[2];
+  for (uint32_t i = 0; i < programs; ++i) out[i] = 10 * out[i] + *(int32_t*)params[1];
 }
 
 // So late that calls which only enqueue come before it.
