@@ -24,6 +24,20 @@ def test_package_installs_and_passes_its_own_tests(run_python: RunPython, tmp_pa
     result = run_python(*arguments, env={"PYTHONPATH": str(site), "GXU_DEVICE_NAME": None, "GXU_MEMORY_LIMIT": "1G"})
     assert result.returncode == 0, result.stdout + result.stderr
     assert "5 passed" in result.stdout
+    # As porting.md does: the library goes beside the sources.
+    assert not (source / "torch_my_chip/lib").exists()
+    editable = [
+        "install",
+        "--no-build-isolation",
+        "--no-deps",
+        "--no-index",
+        "-q",
+        "--prefix",
+        str(tmp_path / "prefix"),
+    ]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *editable, "-e", str(source)]
+    subprocess.run(command, check=True, timeout=200)
+    assert (source / "torch_my_chip/lib/libgxu_runtime_my_chip.so").exists()
 
 
 @pytest.mark.parametrize(
