@@ -208,13 +208,13 @@ ABI_CASE(calls_that_do_not_block, "Questions about devices do not block while wo
   Stream stream;
   Gate gate(stream);
   check_does_not_wait(gate, "a question about devices", [] {
-    int number;
+    int number, other;
     size_t free, total;
     gxuDeviceProperties properties{};
     properties.struct_size = sizeof properties;
     for (const gxuError_t code : {rt.gxuGetDeviceCount(&number), rt.gxuGetDevice(&number), rt.gxuSetDevice(0),
                                   rt.gxuGetDeviceProperties(&properties, 0), rt.gxuDeviceCanAccessPeer(&number, 0, 0),
-                                  rt.gxuMemGetInfo(&free, &total)}) {
+                                  rt.gxuMemGetInfo(&free, &total), rt.gxuStreamGetPriorityRange(&number, &other)}) {
       if (code != gxuSuccess) return code;
     }
     return gxuSuccess;

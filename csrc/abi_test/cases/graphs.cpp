@@ -226,6 +226,21 @@ ABI_CASE(threads, "A capture is the process's: other threads may enqueue on its 
   BOOST_TEST(all_equal(download(memory, 64), 2));
 }
 
+ABI_CASE(beside_queued_work, "Capturing does not wait for what was enqueued on the stream before") {
+  Stream stream;
+  Memory memory(64);
+  Graph graph;
+  Gate gate(stream);
+  auto status = gxuStreamCaptureStatusNone;
+  check_does_not_wait(gate, "gxuStreamBeginCapture", [&] { return rt.gxuStreamBeginCapture(stream); });
+  check_does_not_wait(gate, "gxuMemsetAsync", [&] { return rt.gxuMemsetAsync(memory, 1, 64, stream); });
+  check_does_not_wait(gate, "gxuStreamIsCapturing", [&] { return rt.gxuStreamIsCapturing(stream, &status); });
+  check_does_not_wait(gate, "gxuStreamEndCapture", [&] { return rt.gxuStreamEndCapture(stream, &graph.handle); });
+  BOOST_TEST(status == gxuStreamCaptureStatusActive);
+  const gxuGraph_t handle = graph.release();
+  check_does_not_wait(gate, "gxuGraphDestroy", [=] { return rt.gxuGraphDestroy(handle); });
+}
+
 ABI_CASE(two_executables, "gxuGraphInstantiate makes a copy each time, with a life of its own") {
   Stream stream;
   Memory memory(64);

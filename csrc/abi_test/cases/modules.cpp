@@ -136,6 +136,19 @@ ABI_CASE(functions, "The same name gives the same function; a name that the modu
   GIVES(gxuErrorInvalidValue, rt.gxuModuleGetFunction(&again, kernel.module, nullptr));
 }
 
+ABI_CASE(functions_do_not_wait, "gxuModuleGetFunction and gxuFuncSetAttribute do not block while work is queued") {
+  Kernel kernel;
+  Stream stream;
+  Gate gate(stream);
+  check_does_not_wait(gate, "gxuModuleGetFunction", [&] {
+    gxuFunction_t function;
+    return rt.gxuModuleGetFunction(&function, kernel.module, session().options.symbol.c_str());
+  });
+  check_does_not_wait(gate, "gxuFuncSetAttribute", [&] {
+    return rt.gxuFuncSetAttribute(kernel.function, gxuFuncAttributeMaxDynamicSharedMemorySize, 1024);
+  });
+}
+
 ABI_CASE(load_does_not_wait, "Loading a module does not wait for queued work") {
   image();
   Stream stream;
