@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from gxu import _C, dlpack
+from gxu import _C, dlpack, tensor_types
 from gxu._device import get_device_index
 from gxu._name import DEVICE_TYPE
 
@@ -229,6 +229,31 @@ def patch_default_process_group_backend() -> None:
     group._register_backend = _register_backend
 
 
+def patch_default_tensor_type() -> None:
+    """`torch.set_default_tensor_type` knows the types of the CPU and of CUDA, and takes others for types of integers.
+    A type of gxu stands for what the function's deprecation names instead: a default dtype and a default device.
+    `torch.Tensor(...)`, which goes by the type alone, stays on the CPU."""
+    original: Any = torch.set_default_tensor_type
+    if getattr(original, "_gxu", False):
+        return
+    is_set = False
+
+    @functools.wraps(original)
+    def set_default_tensor_type(t: Any, /) -> None:
+        nonlocal is_set
+        if isinstance(t, str) and t.startswith(f"torch.{DEVICE_TYPE}."):
+            t = getattr(torch.get_device_module(DEVICE_TYPE), t.rpartition(".")[2])
+        is_gxu = isinstance(t, tensor_types.TensorType)
+        # For a type of gxu, PyTorch's function gives the warning, and its error for types of integers.
+        original(getattr(torch, t.__name__.rpartition(".")[2]) if is_gxu else t)
+        if is_gxu or is_set:
+            torch.set_default_device(DEVICE_TYPE if is_gxu else None)
+        is_set = is_gxu
+
+    set_default_tensor_type._gxu = True  # type: ignore[attr-defined]
+    torch.set_default_tensor_type = set_default_tensor_type
+
+
 def patch_inductor_test_helpers() -> None:
     """`torch.testing._internal.inductor_utils` tells PyTorch's Inductor tests which GPU they run on, from a fixed list
     (pytorch#189135). On a machine that has none of these they run on gxu, as they would after `import torch` on a
@@ -268,3 +293,4 @@ def apply() -> None:
     patch_convolution_format()
     patch_profiler_names()
     patch_default_process_group_backend()
+    patch_default_tensor_type()

@@ -195,5 +195,10 @@ def stream(stream: torch.Stream | None) -> StreamContext:
 
 
 def synchronize(device: DeviceLike = None) -> None:
-    """Waits until all work on all streams of `device` is done."""
+    """Waits until all work on all streams of `device` is done.
+
+    Does not start the runtime to wait for nothing: torch.profiler asks for that, also where there is no device.
+    """
+    if device is None and not _C.is_initialized() and not _C.is_in_bad_fork():
+        return
     _C.synchronize(get_device_index(device))

@@ -68,6 +68,7 @@ def source_digest(function: Any) -> str:
         (compile_fx.cudagraphify, "565b5accff9e17e7"),
         (associative_scan, "1db09d45e7a731ee"),
         (torch.distributed.distributed_c10d._new_process_group_helper, "2cc84c8d82793100"),
+        (torch.set_default_tensor_type, "dcfd48d5c422c471"),
     ],
 )
 def test_torch_is_what_the_patch_was_written_for(function: Any, digest: str) -> None:
@@ -102,6 +103,7 @@ def patched_symbols() -> list[Any]:
         list(utils.GPU_TYPES),
         torch._inductor.graph.SUPPORTED_MKLDNN_DEVICES,
         torch._C._conv_determine_backend_memory_format,
+        torch.set_default_tensor_type,
         run_and_save_rng_state.py_kernels[DispatchKey.BackendSelect],
         run_with_rng_state.py_kernels[DispatchKey.BackendSelect],
     ]

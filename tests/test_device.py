@@ -165,6 +165,23 @@ def test_tensor_types() -> None:
     assert not isinstance(half.cpu(), torch.gxu.HalfTensor)
 
 
+@pytest.mark.filterwarnings("ignore:torch.set_default_tensor_type")
+def test_a_tensor_type_may_be_the_default() -> None:
+    """Older scripts do so: `torch.set_default_tensor_type(torch.cuda.FloatTensor)`."""
+    try:
+        torch.set_default_tensor_type("torch.gxu.DoubleTensor")
+        assert torch.zeros(1).type() == "torch.gxu.DoubleTensor"
+        assert torch.nn.Linear(2, 2).weight.type() == "torch.gxu.DoubleTensor"
+        assert torch.arange(3).device.type == "gxu"
+        with pytest.raises(TypeError, match="only floating-point types"):
+            torch.set_default_tensor_type(torch.gxu.IntTensor)
+        assert torch.zeros(1, device="cpu").type() == "torch.DoubleTensor"
+    finally:
+        torch.set_default_tensor_type(torch.FloatTensor)
+    assert torch.zeros(1).type() == "torch.FloatTensor"
+    assert torch.get_default_device().type == "cpu"
+
+
 def test_encoder_in_evaluation_with_a_padding_mask() -> None:
     """It goes through nested tensors of layout strided."""
     layer = torch.nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)

@@ -258,6 +258,20 @@ except RuntimeError as error:
     assert result.stdout == "stop: True\n", result.stderr
 
 
+def test_profile_where_there_is_no_device(run_python: RunPython) -> None:
+    """A profile of everything is then one of the CPU, and does not start the runtime."""
+    code = """
+import torch
+from torch.profiler import profile
+with profile() as profiler:
+    torch.ones(2) + 1
+print("aten::add" in [event.key for event in profiler.key_averages()], torch.gxu.is_available())
+"""
+    result = run_python("-c", code, env={"GXU_VISIBLE_DEVICES": ""})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "True False"
+
+
 def test_memory_events_name_the_device(tmp_path: Path) -> None:
     with profile(activities=BOTH, profile_memory=True) as profiler:
         x = torch.empty(5000, device="gxu")
