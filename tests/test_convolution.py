@@ -117,3 +117,18 @@ def test_format_on_other_devices_is_torchs() -> None:
     assert torch._C._conv_determine_backend_memory_format(last, weight, torch._C._ConvBackend.Overrideable) == (
         torch.contiguous_format
     )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_traces_of_torchscript() -> None:
+    """`torch.jit.trace` records convolutions by an operator of their own."""
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.ConvTranspose2d(4, 2, 3))
+    x = torch.randn(2, 3, 8, 9)
+    expected = torch.autograd.grad(layers(x).square().sum(), [*layers.parameters()])
+    traced = torch.jit.trace(layers.to("gxu"), x.to("gxu"))
+    y = x.flip(0).to("gxu")
+    assert "aten::_convolution" in str(traced.inlined_graph)
+    torch.testing.assert_close(traced(y), layers(y))
+    result = torch.autograd.grad(traced(x.to("gxu")).square().sum(), [*layers.parameters()])
+    for gradient, reference in zip(result, expected, strict=True):
+        torch.testing.assert_close(gradient.cpu(), reference, rtol=1e-4, atol=1e-4)

@@ -4,6 +4,8 @@
 // Results are channels-last where the input or the weight is, as the CPU's are. Compiled code asserts that:
 // gxu/compat.py tells it to PyTorch's shape functions, which take results of convolutions on out-of-tree devices for
 // contiguous.
+#include <ATen/TracerMode.h>
+#include <ATen/ops/_convolution.h>
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
 
@@ -33,6 +35,12 @@ at::Tensor in_format(const at::Tensor& result, at::MemoryFormat format) {
 at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
                        at::IntArrayRef output_padding, int64_t groups) {
+  // torch.jit.trace records aten::_convolution, and leaves that to PyTorch's kernel of this operator. The flags at the
+  // end are cuDNN's, by its defaults.
+  if (at::tracer::impl::is_dispatch_enabled()) {
+    return at::_convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups,
+                            /*benchmark=*/false, /*deterministic=*/false, /*cudnn_enabled=*/true, /*allow_tf32=*/true);
+  }
   const at::MemoryFormat format = result_format(input, weight);
   if (GraphWork* work = current_capture(input.device().index())) {
     return std::get<0>(capture_results<1>(*work, format, "aten::convolution", input, weight, bias, stride, padding,
