@@ -65,10 +65,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"GXU_RUNTIME": "cuda", "GXU_CUDA_DRIVER": str(driver), "TRITON_DEFAULT_BACKEND": "gxu"}
 
 
-def run(run_python: RunPython, environment: dict[str, str], body: str, folder: Path) -> list[str]:
+def run(run_python: RunPython, environment: dict[str, str], body: str, folder: Path, timeout: float = 120) -> list[str]:
     script = folder / "script.py"  # Triton reads the source of its kernels from a file
     script.write_text(KERNELS.format(tests=str(RUNTIME_TESTS)) + body)
-    result = run_python(str(script), timeout=120, env=environment)
+    result = run_python(str(script), timeout=timeout, env=environment)
     assert result.returncode == 0, result.stdout + result.stderr
     return str(result.stdout).splitlines()
 
@@ -169,3 +169,38 @@ show()
         assert grid > 48 or "sum" in line
         assert sizes.split()[-2:] == ["8", "8"]
         assert values.split()[-2:] == ["0x0", "0x0"], "no scratch memory"
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("how", ["cpp_wrapper", "aoti", "aoti with its kernels embedded"])
+def test_wrappers_in_cpp_launch_for_the_target_of_the_runtime(
+    run_python: RunPython, environment: dict[str, str], tmp_path: Path, how: str
+) -> None:
+    path = str(tmp_path / "model.pt2")
+    body = f"""
+import torch._inductor
+from torch._inductor import config
+
+class Step(torch.nn.Module):
+    def forward(self, x):
+        return ((x * 2 + 1).sin()).sum(-1)
+
+x = torch.empty(300, 1000, device="gxu")
+if {how!r} == "cpp_wrapper":
+    config.cpp_wrapper = True
+    model = torch.compile(Step())
+else:
+    config.aot_inductor.embed_kernel_binary = "embedded" in {how!r}
+    exported = torch.export.export(Step(), (x,))
+    model = torch._inductor.aoti_load_package(torch._inductor.aoti_compile_and_package(exported, package_path={path!r}))
+driver.reset()
+model(x)
+print(hex(x.data_ptr()))
+show()
+"""
+    *_, pointer, line = run(run_python, environment, body, tmp_path, timeout=400)
+    shape, sizes, values = line.split(" | ")
+    assert "sum" in shape.split()[0]
+    assert int(shape.split()[4]) in (64, 128, 256, 512, 1024)
+    assert values.split()[0] == pointer
+    assert (sizes.split()[-2:], values.split()[-2:]) == (["8", "8"], ["0x0", "0x0"]), "scratch memory comes last"
