@@ -1,7 +1,7 @@
 """Patches of torch outside its compiler, and of safetensors: what no registration function reaches.
 
 Each is idempotent, answers for gxu alone, names the upstream request that would make it unnecessary, and has a test
-that fails when the patched symbol changes. Those of Dynamo and Inductor are in gxu/inductor/compat.py.
+that fails when the patched symbol changes. Those of Dynamo and Inductor are in gxu/inductor/compat.
 """
 
 from __future__ import annotations

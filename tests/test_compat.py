@@ -14,10 +14,12 @@ import torch
 import torch._prims.rng_prims
 import torch.utils._triton
 from process_helpers import RunPython
+from torch._dynamo.backends import cudagraphs
 from torch._higher_order_ops import associative_scan
-from torch._inductor import compile_fx, cpp_builder, cudagraph_utils, ir, output_code, utils
+from torch._inductor import compile_fx, cpp_builder, cudagraph_utils, ir, output_code, select_algorithm, utils
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import cpp_wrapper_gpu
+from torch._inductor.debug import DebugFormatter
 from torch._inductor.fx_passes import freezing_patterns, joint_graph
 from torch._inductor.graph import GraphLowering
 from torch._inductor.kernel import mm_grouped
@@ -67,6 +69,9 @@ def source_digest(function: Any) -> str:
         (output_code.maybe_handle_backward_generation, "f31490b8a8c5cea3"),
         (compile_fx.cudagraphify, "565b5accff9e17e7"),
         (associative_scan, "1db09d45e7a731ee"),
+        (torch._dynamo.utils.preserve_rng_state, "8cb52acf0fe046a8"),
+        (DebugFormatter.log_autotuning_results, "73092af118b60dc0"),
+        (cudagraphs.cudagraphs, "9f912dcb3181f0ce"),
         (torch.distributed.distributed_c10d._new_process_group_helper, "2cc84c8d82793100"),
         (torch.set_default_tensor_type, "dcfd48d5c422c471"),
     ],
@@ -100,6 +105,11 @@ def patched_symbols() -> list[Any]:
         output_code.maybe_handle_backward_generation,
         compile_fx.cudagraphify,
         associative_scan.__code__,
+        torch._dynamo.utils.preserve_rng_state,
+        select_algorithm.preserve_rng_state,
+        DebugFormatter.log_autotuning_results,
+        cudagraphs.cudagraphs,
+        cudagraphs.check_multiple_devices_or_any_cpu_nodes,
         list(utils.GPU_TYPES),
         torch._inductor.graph.SUPPORTED_MKLDNN_DEVICES,
         torch._C._conv_determine_backend_memory_format,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +46,24 @@ def test_template_competes_with_the_library(timings: list[dict[Any, float]]) -> 
     names = {choice.name.rstrip("0123456789") for choice in times}
     assert names == {"mm", "triton_mm_"}
     assert all(0 < time < math.inf for time in times.values())
+
+
+def test_measuring_draws_no_random_numbers(timings: list[dict[Any, float]]) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(5, device="gxu")
+    torch.manual_seed(3)
+    compile_product(torch.ones(64, 64), torch.ones(64, 64))
+    assert len(timings) == 1
+    assert torch.equal(torch.rand(5, device="gxu").cpu(), expected.cpu())
+
+
+def test_log_of_results(tmp_path: Path) -> None:
+    folder = {"trace.enabled": True, "trace.debug_dir": str(tmp_path), "trace.log_autotuning_results": True}
+    compile_product(torch.ones(64, 64), torch.ones(64, 64), **folder)
+    (path,) = tmp_path.rglob("autotuning_result_json_list.txt")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {row["backend"] for row in rows} == {"extern", "Triton"}
+    assert {row["cuda_device_name"] for row in rows} == {torch.gxu.get_device_name()}
 
 
 def test_subprocess(timings: list[dict[Any, float]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from inductor_helpers import to_device
+from process_helpers import RunPython
 from torch import Tensor, nn
 from torch._higher_order_ops import associative_scan
 from torch._higher_order_ops.scan import scan
@@ -259,3 +260,25 @@ def test_streams_of_the_device_module() -> None:
     y = x + 1
     assert_same(result, (y @ y).sin() + y)
     assert "with stream1:" in code
+
+
+def test_devices_of_the_device_module(run_python: RunPython) -> None:
+    """Contexts and functions that choose a device, ask for it or wait for it are parts of compiled code."""
+    code = """
+import torch
+
+def fn(x):
+    with torch.gxu.device(1):
+        inside = torch.ones(3, device="gxu")
+    torch.gxu.synchronize()
+    return inside, x + 1, torch.gxu.current_device()
+
+compiled = torch.compile(fn, fullgraph=True)
+for current in (0, 1):
+    torch.gxu.set_device(current)
+    *tensors, index = compiled(torch.zeros(3, device="gxu:0"))
+    print(*(x.device.index for x in tensors), index, torch.gxu.current_device())
+"""
+    result = run_python("-c", code, env={"GXU_DEVICE_COUNT": "2", "TORCHINDUCTOR_COMPILE_THREADS": "1"})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["1 0 0 0", "1 0 1 1"]

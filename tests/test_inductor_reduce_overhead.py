@@ -275,6 +275,27 @@ def test_memory_goes_with_the_compiled_code() -> None:
     assert len(others) == 8
 
 
+def test_eager_operators_in_graphs(counted: Counted) -> None:
+    """The backend "cudagraphs", which captures operators as they are."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
+    on_device = copy.deepcopy(model).to("gxu")
+    compiled = torch.compile(on_device, backend="cudagraphs")
+    for _ in range(4):
+        x = torch.randn(3, 6)
+        loss, on_gxu = model(x).square().sum(), compiled(x.to("gxu")).square().sum()
+        loss.backward()
+        on_gxu.backward()
+        torch.testing.assert_close(on_gxu.detach().cpu(), loss.detach(), rtol=1e-4, atol=1e-5)
+    gradients = [parameter.grad for parameter in on_device.parameters()]
+    torch.testing.assert_close(on_cpu(gradients), [parameter.grad for parameter in model.parameters()])
+    assert (counted.captures, counted.replays) == (2, 6)
+
+    to_the_cpu = torch.compile(lambda x: x.cpu() + 1, backend="cudagraphs")
+    x = torch.randn(5)
+    torch.testing.assert_close(to_the_cpu(x.to("gxu")), x + 1)
+    assert skips() == 1
+
+
 def test_results_in_use_move_out() -> None:
     base = torch.arange(6.0, device="gxu")
     outputs = _C.GraphOutputs([base[:4], base[2:]])

@@ -35,10 +35,10 @@ def _register_trace_rules() -> None:
     register()
 
 
-def _register_streams() -> None:
-    from gxu.inductor.trace_rules import register_streams
+def _register_streams_and_devices() -> None:
+    from gxu.inductor.trace_rules import register_streams_and_devices
 
-    register_streams()
+    register_streams_and_devices()
 
 
 def _register_benchmarker() -> None:
@@ -65,6 +65,12 @@ def _accept_flex_attention() -> None:
     from gxu.inductor import compat
 
     compat.patch_flex_attention()
+
+
+def _accept_cudagraphs_backend() -> None:
+    from gxu.inductor import compat
+
+    compat.patch_cudagraphs_backend()
 
 
 def _offer_to_inductor_tests() -> None:
@@ -95,7 +101,8 @@ def _register_inductor() -> None:
 _TRIGGERS: dict[str, Callable[[], None]] = {
     "torch._dynamo.device_interface": _register_device_interface,
     "torch._dynamo.trace_rules": _register_trace_rules,
-    "torch._dynamo.convert_frame": _register_streams,
+    "torch._dynamo.convert_frame": _register_streams_and_devices,
+    "torch._dynamo.backends.cudagraphs": _accept_cudagraphs_backend,
     "torch._inductor.runtime.benchmarking": _register_benchmarker,
     "torch._inductor.autotune_process": _register_autotuning,
     "torch._inductor.fx_passes.freezing_patterns": _keep_freezing_patterns,

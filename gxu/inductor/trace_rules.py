@@ -8,6 +8,7 @@ import torch
 from torch._dynamo import trace_rules
 
 import gxu
+from gxu._device import device, get_device_index
 from gxu._name import DEVICE_TYPE
 from gxu.inductor import compat
 from gxu.inductor.device import device_module
@@ -21,8 +22,8 @@ CONSTANT_FUNCTIONS = (
     "is_available",
 )
 
-#: Functions of `torch.gxu` that stay calls in the graph.
-IN_GRAPH_FUNCTIONS = ("current_stream", "stream")
+#: Functions of `torch.gxu` that Dynamo knows by its own kind of variable: calls in the graph, or guarded constants.
+IN_GRAPH_FUNCTIONS = ("current_device", "current_stream", "stream", "synchronize")
 
 
 def register() -> None:
@@ -43,13 +44,38 @@ def register() -> None:
     trace_rules.torch_name_rule_map.append({f"torch.{DEVICE_TYPE}.{name}": rule for name in IN_GRAPH_FUNCTIONS})
 
 
-def register_streams() -> None:
-    """Streams and events that compiled code makes become parts of its graph, as those of torch.cuda do; Dynamo knows
-    classes and functions of its own devices, in tables that it makes when it needs them."""
-    from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
+def register_streams_and_devices() -> None:
+    """Streams and events that compiled code makes become parts of its graph, as those of torch.cuda do, and so do
+    `torch.gxu.synchronize` and `with torch.gxu.device(...)`; Dynamo knows classes and functions of its own devices, in
+    tables that it makes when it needs them."""
+    from torch._dynamo.variables import ctx_manager
+    from torch._dynamo.variables import torch as functions
     from torch._dynamo.variables.user_defined import UserDefinedClassVariable
 
     module = device_module()
     UserDefinedClassVariable._in_graph_classes().update({module.Stream, module.Event})
-    handlers = TorchInGraphFunctionVariable._get_handlers()
+    handlers = functions.TorchInGraphFunctionVariable._get_handlers()
     handlers[module.current_stream] = handlers[torch.accelerator.current_stream]
+    for table in (functions.constant_fold_functions, functions.constant_fold_functions_need_guards):
+        table[module.current_device] = None
+    if torch.accelerator.synchronize in handlers:  # torch 2.11 has neither this nor a registry of contexts
+        handlers[module.synchronize] = handlers[torch.accelerator.synchronize]
+    if not hasattr(ctx_manager, "register_device_context_manager"):
+        return
+
+    class DeviceVariable(ctx_manager.AcceleratorDeviceIndexVariable):
+        """`torch.gxu.device` in code that Dynamo traces."""
+
+        _get_device_index_fn = staticmethod(get_device_index)
+
+        def module_name(self) -> str:
+            return module.__name__
+
+        def fn_name(self) -> str:
+            return "device"
+
+        def python_type(self) -> type:
+            return device
+
+    if ctx_manager.get_device_context_manager(device) is None:
+        ctx_manager.register_device_context_manager(device, DeviceVariable)

@@ -1,0 +1,78 @@
+"""The only patches of Dynamo and Inductor that gxu makes: what no registration function reaches.
+
+Each is idempotent, answers for gxu alone, names the upstream request that would make it unnecessary, and has a test in
+tests/test_compat.py that fails when the patched symbol changes. `gxu.inductor.activation` says when they are applied.
+One subject a file; `versions` has what differs between releases of torch.
+"""
+
+from __future__ import annotations
+
+from gxu.inductor.compat.captures import patch_cudagraphs, patch_cudagraphs_backend
+from gxu.inductor.compat.cpp import patch_cpp_build_options, patch_cpp_wrapper_gpu_type, patch_cpp_wrapper_header
+from gxu.inductor.compat.device_types import (
+    extend_channels_last_devices,
+    extend_gpu_types,
+    has_other_gpu,
+    is_used,
+    keep_freezing_patterns,
+    mark_used,
+    patch_associative_scan,
+    patch_autotuning_log,
+    patch_bmm_to_mm,
+    patch_flex_attention,
+    patch_has_triton,
+    patch_preserve_rng_state,
+    patch_rng_backend_select,
+)
+from gxu.inductor.compat.heuristics import (
+    patch_config_heuristics,
+    patch_flex_decoding_split,
+    patch_grouped_products,
+    patch_is_big_gpu,
+    patch_realize_heuristics,
+    patch_reduction_split_factor,
+)
+from gxu.inductor.compat.versions import (
+    NEWER_OP_OVERRIDES,
+    fake_tensor_updater,
+    inlined_when_called,
+    patch_benchmarker,
+)
+
+__all__ = [
+    "NEWER_OP_OVERRIDES",
+    "apply",
+    "extend_gpu_types",
+    "fake_tensor_updater",
+    "has_other_gpu",
+    "inlined_when_called",
+    "is_used",
+    "keep_freezing_patterns",
+    "mark_used",
+    "patch_benchmarker",
+    "patch_cudagraphs_backend",
+    "patch_flex_attention",
+    "patch_has_triton",
+]
+
+
+def apply() -> None:
+    """Applies every patch; a second call does nothing."""
+    extend_gpu_types()
+    extend_channels_last_devices()
+    patch_has_triton()
+    patch_is_big_gpu()
+    patch_realize_heuristics()
+    patch_config_heuristics()
+    patch_flex_decoding_split()
+    patch_grouped_products()
+    patch_rng_backend_select()
+    patch_preserve_rng_state()
+    patch_autotuning_log()
+    patch_reduction_split_factor()
+    patch_cpp_wrapper_gpu_type()
+    patch_bmm_to_mm()
+    patch_cpp_build_options()
+    patch_cudagraphs()
+    patch_associative_scan()
+    patch_cpp_wrapper_header()
