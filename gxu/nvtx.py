@@ -53,6 +53,16 @@ def range_end(range_id: int) -> None:
     entered.__exit__(None, None, None)
 
 
+def _device_range_start(msg: str, stream: int = 0) -> int:
+    """`range_start`, under the name that compiled code calls with `torch._inductor.config.annotate_training`."""
+    return range_start(msg)
+
+
+def _device_range_end(range_handle: int, stream: int = 0) -> None:
+    """`range_end`: see `_device_range_start`."""
+    range_end(range_handle)
+
+
 def mark(msg: str) -> None:
     """A range without length."""
     with record_function(msg):

@@ -123,6 +123,8 @@ class GXUPythonWrapperCodegen(_GXULines):
     def write_header(self) -> None:
         super().write_header()
         self.header.writeline("from gxu._C import empty_strided_gxu, exchange_device")
+        if inductor_config.annotate_training:
+            self.header.writeline("from gxu import nvtx")  # in the place of torch.cuda's, which torch's header has
 
 
 class GXUSubgraphPythonWrapperCodegen(_GXULines, SubgraphPythonWrapperCodegen):
