@@ -131,6 +131,13 @@ def test_integer_reductions() -> None:
     check(lambda x: (x.sum(0), x.amax(-1), x.sum()), x, double=False)
 
 
+@pytest.mark.slow
+def test_reduction_of_more_than_2_31_elements() -> None:
+    """Triton takes numbers from 2^31 to 2^32 for unsigned ones, and a loop up to them for none."""
+    function = torch.compile(lambda x: x.expand(2**31 + 100).argmax(), fullgraph=True)
+    assert function(torch.zeros(1, dtype=torch.int8, device="gxu")).item() == 0
+
+
 @pytest.mark.parametrize("numel", [100_000, 3_000_001])
 def test_split_reduction(numel: int) -> None:
     check(lambda x: (x.sum(), x.amax()), torch.randn(numel))

@@ -47,6 +47,14 @@ class GXUTritonKernel(TritonKernel):
         numels = {prefix: V.graph.sizevars.simplify(numel) for prefix, numel in self.numels.items()}
         return {prefix: int(numel) for prefix, numel in numels.items() if isinstance(numel, (int, sympy.Integer))}
 
+    def codegen_static_numels(self, code: Any) -> None:
+        super().codegen_static_numels(code)
+        # Triton takes a number from 2^31 to 2^32 for an unsigned one of 32 bits, and a loop up to it for no loop at all
+        # (the bound is compared as if it had a sign). What follows is of 64 bits there.
+        for prefix, numel in self._static_numels().items():
+            if 2**31 <= numel < 2**32 and (self.inside_reduction or not prefix.startswith("r")):
+                code.writeline(f"{prefix}numel = tl.full([], {numel}, tl.int64)")
+
     def max_block(self, prefix: str) -> int:
         # Inductor drops the mask of a dimension whose extent is a multiple of this: it must bound what
         # gxu.inductor.block_sizes chooses, which is more than torch's own limit.
