@@ -48,11 +48,11 @@ thread) library=libtsan.so ;;
 esac
 LD_PRELOAD="$("$compiler" -print-file-name=$library) $("$compiler" -print-file-name=libstdc++.so)"
 export LD_PRELOAD
-# The engine answers for faults of kernels itself, and tests make some.
+# The engine answers for faults of kernels itself, and tests make some; others ask for more memory than there can be.
 signals=handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0
-export ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:$signals:${ASAN_OPTIONS:-}"
-export TSAN_OPTIONS="halt_on_error=1:die_after_fork=0:ignore_noninstrumented_modules=1:$signals:\
-suppressions=$root/tests/sanitize.supp:${TSAN_OPTIONS:-}"
+export ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:allocator_may_return_null=1:$signals:${ASAN_OPTIONS:-}"
+export TSAN_OPTIONS="halt_on_error=1:die_after_fork=0:ignore_noninstrumented_modules=1:allocator_may_return_null=1:\
+$signals:suppressions=$root/tests/sanitize.supp:${TSAN_OPTIONS:-}"
 export PYTHONPATH="$tree${PYTHONPATH:+:$PYTHONPATH}"
 # The thread sanitizer wants its shadow memory where random addresses may lie.
 fixed=$(setarch -R true 2>/dev/null && echo "setarch -R" || true)

@@ -362,6 +362,14 @@ def test_attention(mask_name: str, backend: SDPBackend) -> None:
         same(a.detach(), b.detach())
 
 
+@pytest.mark.parametrize("backend", [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION])
+def test_attention_where_only_kernels_of_cuda_are_allowed(backend: SDPBackend) -> None:
+    inputs = attention_inputs()
+    with sdpa_kernel(backend):
+        actual = F.scaled_dot_product_attention(*(x.to("gxu") for x in inputs))
+    torch.testing.assert_close(actual.cpu(), exact_attention(*inputs, None, False), rtol=1e-4, atol=1e-5)
+
+
 def test_attention_takes_the_fused_kernel() -> None:
     q, k, v = (x.to("gxu") for x in attention_inputs())
     with torch.profiler.profile() as profile:
