@@ -45,8 +45,8 @@ int64_t fused_sdp_choice(const Tensor& query, const Tensor& key, const Tensor& v
   if (device_delegate(query.device().index()) == Delegate::kCuda) {
     return choice_on_cuda(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa);
   }
-  // CUDA has three fused kernels, the CPU one, which is called flash attention. A script that allows only the two others
-  // (torch.nn.attention.sdpa_kernel) gets the formula, where the CPU's choice would find no kernel.
+  // CUDA has three fused kernels, the CPU one, which is called flash attention. A script that allows only the two
+  // others (torch.nn.attention.sdpa_kernel) gets the formula, where the CPU's choice would find no kernel.
   const auto& context = at::globalContext();
   if (!context.userEnabledFlashSDP() && (context.userEnabledMemEfficientSDP() || context.userEnabledCuDNNSDP())) {
     return static_cast<int64_t>(sdp::SDPBackend::math);
