@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from process_helpers import RunPython
 
+from gxu.inductor.trace_rules import IN_GRAPH_FUNCTIONS
+
 # With WITH_GXU=0 as if gxu were not installed: neither torch nor triton finds its entry points.
 IMPORT_TORCH = """
 import importlib.metadata, os, sys
@@ -196,4 +198,4 @@ def test_dynamo_knows_all_functions_that_it_knows_without_gxu(run_python: RunPyt
         done = run_python("-c", DYNAMOS_FUNCTIONS, env=env)
         assert done.returncode == 0 and "gxu" not in done.stderr.replace(sys.prefix, ""), done.stderr
         counts.append(int(done.stdout))
-    assert counts[1] == counts[0] + 2  # torch.gxu's current_stream and stream
+    assert counts[1] == counts[0] + len(IN_GRAPH_FUNCTIONS)  # torch.gxu's
