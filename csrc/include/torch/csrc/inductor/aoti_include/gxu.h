@@ -17,6 +17,8 @@
 #undef aoti_torch_cuda_caching_allocator_raw_delete
 // USE_CUDA stays defined: model_container.h comes later.
 
-#include <torch/csrc/inductor/aoti_include/kernel_compile_result.h>
 #include <torch/csrc/inductor/aoti_runtime/utils_gxu.h>
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_gxu.h>
+#if __has_include(<torch/csrc/inductor/aoti_include/kernel_compile_result.h>)  // torch 2.11 has none
+#include <torch/csrc/inductor/aoti_include/kernel_compile_result.h>
+#endif
