@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,10 @@ ERROR_FACTOR = 2.0
 #: Errors below this are rounding of the results themselves, whatever the other's.
 ERROR_FLOOR = {"float32": 1e-6, "bfloat16": 4e-3}
 LATENCY_BAR = 0.85
+#: How often a first call with filled caches is measured, in a new process each: one varies by a fifth.
+WARM_STARTS = 3
+#: The sides that compile: how their fields in `Row` begin, and their devices.
+COMPILED = {"": DEVICE_TYPE, "inductor_": "cpu"}
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,9 @@ class Request:
 class Row:
     """`ratio` is Inductor's C++ latency over gxu's (higher is better). Times in ms and s, memory in MiB.
 
-    `cold_s` and `warm_s` are first calls with empty caches and with those of an earlier process. `error` is relative to
-    float64, in the 2-norm of all results, or of all gradients. None where it was not measured (`--quick`).
+    `cold_s` is a first call with empty caches, `warm_s` the median of three with those of an earlier process.
+    `error` is relative to float64, in the 2-norm of all results, or of all gradients. None where it was not measured
+    (`--quick`).
     """
 
     name: str
@@ -65,18 +71,14 @@ class ProcessError(Exception):
 
 
 def measure(request: Request, seconds: float, *, quick: bool) -> Row:
-    """One row; `quick` leaves out compile times and memory, which take four processes more.
+    """One row; `quick` leaves out compile times and memory, which take eight processes more.
 
-    All processes share one folder of compiler caches: the first two find it empty, the others what those left.
+    All processes share one folder of compiler caches: the first of each side finds it empty, the others what that left.
     """
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="gxu-bench-") as folder:
         if not quick:
-            for prefix, device in (("", DEVICE_TYPE), ("inductor_", "cpu")):
-                cold = _ask(request, folder, task="compile", device=device)
-                warm = _ask(request, folder, task="compile", device=device)
-                figures[f"{prefix}cold_s"], figures[f"{prefix}warm_s"] = cold["seconds"], warm["seconds"]
-                figures[f"{prefix}peak_mib"] = warm["peak_mib"]
+            figures = _first_calls(request, folder)
         latency = _ask(request, folder, task="latency", seconds=seconds)
     errors, ms = latency["errors"], latency["ms"]
     if errors["gxu"] > max(ERROR_FACTOR * errors["inductor"], ERROR_FLOOR[request.dtype]):
@@ -93,6 +95,21 @@ def measure(request: Request, seconds: float, *, quick: bool) -> Row:
         inductor_error=errors["inductor"],
         **figures,
     )
+
+
+def _first_calls(request: Request, cache: str) -> dict[str, float]:
+    """A cold start of each side, then WARM_STARTS warm ones in turns, each in a process of its own."""
+    figures: dict[str, float] = {}
+    warm: dict[str, list[dict[str, float]]] = {prefix: [] for prefix in COMPILED}
+    for prefix, device in COMPILED.items():
+        figures[f"{prefix}cold_s"] = _ask(request, cache, task="compile", device=device)["seconds"]
+    for _ in range(WARM_STARTS):
+        for prefix, device in COMPILED.items():
+            warm[prefix].append(_ask(request, cache, task="compile", device=device))
+    for prefix, starts in warm.items():
+        figures[f"{prefix}warm_s"] = statistics.median(start["seconds"] for start in starts)
+        figures[f"{prefix}peak_mib"] = statistics.median(start["peak_mib"] for start in starts)
+    return figures
 
 
 def _ask(request: Request, cache: str, **task: Any) -> dict[str, Any]:
