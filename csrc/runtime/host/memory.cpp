@@ -21,7 +21,7 @@ namespace {
 // From this size on a block is mapped on its own, aligned for huge pages and advised to use them.
 constexpr size_t kLargeBytes = size_t{2} << 20;
 constexpr size_t kPageBytes = 4096;
-// What a huge page may take to come: several times what clearing it takes, or its 512 small pages.
+// What a huge page may take to come: ten times what clearing it takes, or its 512 small pages (docs/memory.md).
 constexpr std::chrono::milliseconds kHugePageTime{1};
 // How many blocks do without one after one that took longer.
 constexpr int kSkippedBlocks = 15;
@@ -41,8 +41,8 @@ void* map_pages(size_t reserved) {
   return mapped == MAP_FAILED ? nullptr : mapped;
 }
 
-// Advises huge pages for a block, if its first one comes fast. Where the machine has them at hand, one takes a third of
-// the time of its 512 small pages. In a virtual machine it takes ten times as long as those, if its host has yet to
+// Advises huge pages for a block, if its first one comes fast. Where the machine has them at hand, one takes a tenth of
+// the time of its 512 small pages. In a virtual machine it takes five times as long as those, if its host has yet to
 // find memory for each part of it: small pages come from what was in use a moment ago.
 void ask_for_huge_pages(void* block, size_t reserved) {
   static std::atomic<int> blocks_to_skip{0};
