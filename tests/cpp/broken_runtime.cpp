@@ -116,7 +116,9 @@ gxuError_t gxuStreamQuery(gxuStream_t stream) {
 }
 
 gxuError_t gxuStreamSynchronize(gxuStream_t stream) {
-  return broken("synchronize_returns_at_once") ? gxuSuccess : REAL(gxuStreamSynchronize)(stream);
+  if (broken("synchronize_returns_at_once")) return gxuSuccess;
+  const gxuError_t code = REAL(gxuStreamSynchronize)(stream);
+  return broken("first_failure_is_lost") && code == gxuErrorLaunchFailed ? REAL(gxuStreamSynchronize)(stream) : code;
 }
 
 gxuError_t gxuStreamWaitEvent(gxuStream_t stream, gxuEvent_t event, unsigned int flags) {

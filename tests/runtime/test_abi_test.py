@@ -88,6 +88,7 @@ def test_every_function_of_the_header_is_called() -> None:
         ("last_program_is_lost", "modules/grid"),
         ("one_dimension", "modules/grid_dimensions"),
         ("parameters_are_wanted", "modules/no_parameters"),
+        ("first_failure_is_lost", "failed_kernels/first_of_several"),
         ("one_capture_number", "graphs/numbers"),
         ("second_replay_is_lost", "graphs/capture"),
         ("capture_of_the_default_stream", "graphs/begin_errors"),

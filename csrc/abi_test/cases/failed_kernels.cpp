@@ -135,6 +135,20 @@ ABI_CASE(reported_once, "It is reported once, and later work is executed as usua
   BOOST_TEST(all_equal(download(*failing.memory, 64, *failing.stream), 9));
 }
 
+ABI_CASE(first_of_several, "When several kernels failed, the first is reported", OWN_PROCESS OPTIONAL) {
+  Asserting first;
+  if (session().options.fault_symbol.empty())
+    skip("needs a second kernel that fails: give --fault-symbol (see --help)");
+  Kernel second(session().options.fault_symbol);
+  first.launch();
+  const gxuError_t launched = second.launch(*first.memory, 1, 1, *first.stream);
+  if (launched != gxuSuccess) BOOST_TEST(launched == gxuErrorLaunchFailed);  // the first had stopped the device already
+  BOOST_TEST(rt.gxuStreamSynchronize(*first.stream) == gxuErrorLaunchFailed);
+  const std::string message = rt.gxuGetLastErrorMessage();
+  BOOST_CHECK_MESSAGE(message.find(first.name) != std::string::npos, "the message is '" << message << "'");
+  second.module.release();
+}
+
 ABI_CASE(another_device, "It is its device's failure: another device does not report it", OWN_PROCESS) {
   Asserting failing;
   need_two_devices();

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "../common/properties.h"
 #include "api.h"
@@ -103,7 +104,7 @@ void Device::record_failure(const std::string& message) {
 void Device::record_fault(const std::string& message) {
   std::lock_guard lock(failure_mutex_);
   if (faulted_.load(std::memory_order_relaxed)) return;
-  failure_ = message;
+  fault_ = message;
   faulted_.store(true, std::memory_order_release);
   failed_.store(true, std::memory_order_release);
 }
@@ -112,13 +113,12 @@ void Device::throw_failure() {
   std::string message;
   {
     std::lock_guard lock(failure_mutex_);
-    if (faulted_.load(std::memory_order_relaxed)) {
-      message = failure_;
-    } else if (!failed_.exchange(false, std::memory_order_acq_rel)) {
-      message = "a kernel failed; another thread received the details";
+    const bool faulted = faulted_.load(std::memory_order_relaxed);
+    if (!failure_.empty()) {  // it came first, and is reported once
+      message = std::exchange(failure_, {});
+      failed_.store(faulted, std::memory_order_release);
     } else {
-      message = std::move(failure_);
-      failure_.clear();
+      message = faulted ? fault_ : "a kernel failed; another thread received the details";
     }
   }
   throw Error(gxuErrorLaunchFailed, std::move(message));

@@ -47,7 +47,7 @@ class Device {
   }
 
   // A kernel was stopped by the hardware, and may have written anywhere: the device runs no more kernels, and every
-  // later call that uses it reports this failure.
+  // later call that uses it reports this failure, after one that came before it.
   void record_fault(const std::string& message);
   bool has_faulted() const { return faulted_.load(std::memory_order_acquire); }
   void report_fault() {
@@ -76,7 +76,8 @@ class Device {
   std::atomic<bool> failed_{false};
   std::atomic<bool> faulted_{false};
   std::mutex failure_mutex_;
-  std::string failure_;
+  std::string failure_;  // until it is reported
+  std::string fault_;
 };
 
 // The devices that gxuInit made. Valid once the engine is ready.
