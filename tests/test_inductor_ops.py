@@ -231,3 +231,32 @@ def test_an_input_is_mutated() -> None:
 def test_foreach() -> None:
     tensors = [torch.randn(n) for n in (3, 100, 5000, 33)]
     check(lambda ts: torch._foreach_add(torch._foreach_mul(ts, 2.0), ts), tensors, kernels=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("options", [{}, {"cpp_wrapper": True}, {"fx_wrapper": True}, {"combo_kernels": True}], ids=str)
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_copies_of_complex_tensors(dynamic: bool, options: dict[str, bool], dtype: torch.dtype) -> None:
+    """Triton has no complex types: what Inductor would copy in a kernel, for a clone or for strides, is an operator."""
+
+    def fn(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        product, square = x * y, x @ y.t()
+        return (
+            square,
+            product.t().clone(memory_format=torch.contiguous_format),
+            product[1:, ::2].contiguous() + 1,
+            torch.diagonal_scatter(square, y[:, 0]),
+            torch.cat([x, y]).t().contiguous().abs().sum(0),
+            x.clone(),
+        )
+
+    torch._dynamo.reset()
+    for size in ((5, 8), (3, 4), (7, 7)):
+        # Inputs that start inside of their storage.
+        x, y = torch.randn(2, *size, dtype=dtype), torch.randn(2, *size, dtype=dtype)
+        with torch._inductor.config.patch(options):
+            compiled = torch.compile(fn, fullgraph=True, dynamic=dynamic)
+            results = compiled(x.to("gxu")[1], y.to("gxu")[1])
+        for result, expected in zip(results, fn(x[1], y[1]), strict=True):
+            torch.testing.assert_close(result.cpu(), expected)
+            assert result.stride() == expected.stride()

@@ -106,6 +106,11 @@ def device_copy(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return (x + 1).cpu(), y * 3
 
 
+def complex_copy(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    z = torch.complex(x, y)
+    return torch.view_as_real(z), torch.view_as_real(torch.diagonal_scatter(z, z[0]))
+
+
 LIBRARY = torch.library.Library("gxu_wrapper_lines", "DEF")
 LIBRARY.define("both(Tensor x) -> (Tensor, Tensor)")
 LIBRARY.define(
@@ -204,6 +209,8 @@ ROWS = (
         r"aoti_torch_check_inf_and_nan\(", r"assert_no_nan\(", {"nan_asserts": True}),
     Row("constants", constant, square(), (), r"_tensor_constant0", r"_tensor_constant0", r"_tensor_constant0"),
     Row("device_copy", device_copy, square(), (), r"\.copy_\(buf\d+, ", r"aoti_torch_copy_\(", r"copy_"),
+    Row("complex_copy", complex_copy, square(), (), r"\.copy_\(reinterpret_tensor\(",
+        r"aoti_torch_copy_\(wrap_with", r"copy_elements"),
     Row("extern_multi_out", multi_out, square(), ("ExternKernelMultiOutLine",), r"\.both\.out\(buf\d+, sine=buf\d+",
         None, None, without="C++ code calls the operator without out",
         errors={"fx": "FX codegen not yet supported for type .*ExternKernelMultiOutLine"}),

@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule
 
 from gxu.inductor import compat
+from gxu.inductor.complex_copies import Copy
 from gxu.inductor.device import device_module
 
 
@@ -44,6 +45,15 @@ def assert_alignment(tensor: torch.Tensor, alignment: int, operator: str) -> Non
         guards.assert_alignment(tensor, alignment, operator)
 
 
+def copy_elements(source: tuple[Any, ...], target: tuple[Any, ...]) -> None:
+    """Copies between strided views, each given by a tensor and sizes, strides and an offset in elements from there."""
+    from_, to = (
+        tensor.as_strided(size, stride, tensor.storage_offset() + offset)
+        for tensor, size, stride, offset in (source, target)
+    )
+    to.copy_(from_)
+
+
 @dataclass
 class CallLine(WrapperLine):
     """Calls a function with buffers, given by their names, and then constants."""
@@ -56,6 +66,28 @@ class CallLine(WrapperLine):
         def generate(line: WrapperLine) -> None:
             nodes = tuple(converter.buffer_to_node[name] for name in self.buffers)
             converter.gm.graph.call_function(self.function, (*nodes, *self.constants))
+
+        return generate
+
+
+@dataclass
+class StridedCopyLine(WrapperLine):
+    """Copies elements of one buffer to elements of another."""
+
+    copy: Copy
+
+    def codegen_fx(self, converter: Any) -> Callable[[WrapperLine], None]:
+        def generate(line: WrapperLine) -> None:
+            views = (
+                (
+                    converter.buffer_to_node[view.name],
+                    converter._generate_sym_nodes(view.size),
+                    converter._generate_sym_nodes(view.stride),
+                    converter._generate_sym_node(view.offset),
+                )
+                for view in self.copy
+            )
+            converter.gm.graph.call_function(copy_elements, tuple(views))
 
         return generate
 
@@ -91,10 +123,17 @@ class GXUWrapperFxCodegen(WrapperFxCodegen):
             mode.allow_non_fake_inputs = allowed
 
     def writeline(self, line: Any) -> None:
-        super().writeline((_call(line) or line) if isinstance(line, str) else line)
+        if isinstance(line, str):
+            if line.lstrip().startswith("#"):
+                return  # a comment: that a result is not assumed to be aligned, say
+            line = _call(line) or line
+        super().writeline(line)
 
     def codegen_device_copy(self, src: str, dst: str, non_blocking: bool | str) -> None:
         self.writeline(CallLine(torch.ops.aten.copy_.default, (dst, src), (str(non_blocking) == "True",)))
+
+    def codegen_strided_copy(self, copy: Copy) -> None:
+        self.writeline(StridedCopyLine(copy))
 
     def sync_d2h_copy(self, buffer_name: str) -> None:
         self.writeline(CallLine(device_module().synchronize, ()))

@@ -11,7 +11,7 @@ from torch._inductor.codegen.triton import TritonKernel, TritonScheduling
 from torch._inductor.codegen.triton_split_scan import TritonSplitScanKernel
 from torch._inductor.virtualized import V
 
-from gxu.inductor import block_sizes, choices
+from gxu.inductor import block_sizes, choices, complex_copies
 from gxu.inductor.heuristics import CONTIGUOUS_KEY, LIMITS_KEY, NUMELS_KEY, SORTS_KEY
 
 
@@ -91,6 +91,24 @@ class GXUTritonScheduling(TritonScheduling):
         # again when it is: of a template, whose empty lines differ, it would not recognise it. Two workers then write
         # two contents to one path, and one that has compiled the other's may find another function on a line.
         super()._emit_kernel_to_wrapper(wrapper, kernel, f"\n{src_code.strip()}\n", *args, **kwargs)
+
+    def can_fuse(self, node1: Any, node2: Any) -> bool:
+        if complex_copies.writes_complex(node1) or complex_copies.writes_complex(node2):
+            return False
+        return bool(super().can_fuse(node1, node2))
+
+    can_fuse_vertical = can_fuse
+    can_fuse_horizontal = can_fuse
+
+    def codegen_node(self, node: Any) -> None:
+        copy = complex_copies.copy_of(node)
+        if copy is None:
+            super().codegen_node(node)
+            return
+        node.mark_run()
+        self.codegen_comment([node], None)
+        complex_copies.generate(copy)
+        self.free_buffers_in_scheduler()
 
     def create_kernel_choices(
         self, kernel_features: SIMDKernelFeatures, kernel_args: list[Any], kernel_kwargs: dict[str, Any]
