@@ -13,6 +13,7 @@ import operator
 import sys
 import unittest
 from collections.abc import Iterator
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -254,6 +255,47 @@ def patch_default_tensor_type() -> None:
     torch.set_default_tensor_type = set_default_tensor_type
 
 
+class _Overlay:
+    """A module with some of its attributes replaced."""
+
+    def __init__(self, module: Any, **replaced: Any) -> None:
+        self._module = module
+        vars(self).update(replaced)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def with_models_of_gxu(function: Any) -> Any:
+    """The same function with gxu, and gxu's class that runs models, in the place of CUDA and CUDA's."""
+    names = {"cuda": DEVICE_TYPE, "cuda:": f"{DEVICE_TYPE}:"}
+
+    def rename(code: CodeType) -> CodeType:
+        constants = (rename(c) if isinstance(c, CodeType) else names.get(c, c) for c in code.co_consts)
+        return code.replace(co_consts=tuple(constants))
+
+    runners = _Overlay(torch._C._aoti, AOTIModelContainerRunnerCuda=_C.AOTIModelContainerRunner)
+    overlay = _Overlay(torch, _C=_Overlay(torch._C, _aoti=runners))
+    renamed = {**function.__globals__, "torch": overlay}
+    return FunctionType(rename(function.__code__), renamed, function.__name__, function.__defaults__)
+
+
+def patch_aot_load() -> None:
+    """`torch._export.aot_load` loads the library of a model for CUDA, XPU, MPS and the CPU (pytorch#189137)."""
+    module: Any = importlib.import_module("torch._export")
+    original: Any = module.aot_load
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def aot_load(so_path: str, device: str) -> Any:
+        is_gxu = device.partition(":")[0] == DEVICE_TYPE
+        return (with_models_of_gxu(original) if is_gxu else original)(so_path, device)
+
+    aot_load._gxu = True  # type: ignore[attr-defined]
+    module.aot_load = aot_load
+
+
 def patch_inductor_test_helpers() -> None:
     """`torch.testing._internal.inductor_utils` tells PyTorch's Inductor tests which GPU they run on, from a fixed list
     (pytorch#189135). On a machine that has none of these they run on gxu, as they would after `import torch` on a
@@ -294,3 +336,4 @@ def apply() -> None:
     patch_profiler_names()
     patch_default_process_group_backend()
     patch_default_tensor_type()
+    patch_aot_load()

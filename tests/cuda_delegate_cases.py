@@ -142,6 +142,21 @@ def test_convolutions_and_attention_use_the_kernels_of_cuda() -> None:
     assert "_scaled_dot_product_flash_attention" not in names()
 
 
+def test_products_with_a_dtype_go_to_cuda() -> None:
+    """gxu's own kernels of them are for other delegates; the CPU, which stands in for CUDA here, has none."""
+    a = R(2, 3, 3).half().to("gxu")
+    take_calls()
+    for product in (
+        lambda: torch.mm(a[0], a[1], out_dtype=torch.float32),
+        lambda: torch.addmm(a[0], a[0], a[1], torch.float32),
+        lambda: torch.bmm(a, a, out_dtype=torch.float32),
+        lambda: torch.baddbmm(a, a, a, torch.float32),
+    ):
+        with pytest.raises(NotImplementedError, match=r"mm.dtype' with arguments from the 'CPU' backend"):
+            product()
+    assert names() == ["mm", "addmm", "bmm", "baddbmm"]
+
+
 @pytest.mark.parametrize(
     "draw",
     [

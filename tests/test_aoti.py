@@ -234,3 +234,24 @@ def test_ways_to_package(options: dict[str, object], tmp_path: Path) -> None:
     compiled = torch._inductor.aoti_load_package(str(path))
     for batch in (4, 1000):
         assert_outputs(run(compiled, batch), expected(batch))
+
+
+def test_library_without_a_package(tmp_path: Path) -> None:
+    """torch._export.aot_compile and aot_load, which PyTorch deprecates."""
+    torch._dynamo.reset()
+    model, inputs = aoti_model.make_model().to("gxu"), aoti_model.make_inputs(6)
+    args = (inputs[0].to("gxu"), inputs[1])
+    library = torch._export.aot_compile(model, args)
+    for device in ("gxu", "gxu:0"):
+        assert_outputs(run(torch._export.aot_load(library, device), 6), expected(6))
+    with pytest.raises(RuntimeError, match="Unsupported device nothing"):
+        torch._export.aot_load(library, "nothing")
+    runner = torch.gxu._C.AOTIModelContainerRunner(library, 1, "gxu")
+    names = runner.get_constant_names_to_original_fqns()
+    changed = {name: 2 * tensor for name, tensor in model.state_dict().items() if name == "scale"}
+    (internal,) = (name for name, original in names.items() if original == "scale")
+    runner.update_constant_buffer({internal: changed["scale"]}, use_inactive=False, validate_full_updates=False)
+    outputs = runner.run([args[0], args[1]])
+    with torch.no_grad():
+        model.scale.mul_(2)
+    assert_outputs(outputs, expected(6, model.cpu()))

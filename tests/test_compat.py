@@ -16,20 +16,34 @@ import torch.utils._triton
 from process_helpers import RunPython
 from torch._dynamo.backends import cudagraphs
 from torch._higher_order_ops import associative_scan
-from torch._inductor import compile_fx, cpp_builder, cudagraph_utils, ir, output_code, select_algorithm, utils
+from torch._inductor import (
+    compile_fx,
+    cpp_builder,
+    cudagraph_utils,
+    decomposition,
+    ir,
+    lowering,
+    output_code,
+    select_algorithm,
+    utils,
+)
 from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen import cpp_wrapper_gpu
 from torch._inductor.debug import DebugFormatter
 from torch._inductor.fx_passes import freezing_patterns, joint_graph
 from torch._inductor.graph import GraphLowering
-from torch._inductor.kernel import mm_grouped
+from torch._inductor.kernel import bmm, mm, mm_grouped
 from torch._inductor.kernel.flex import flex_decoding
 from torch._subclasses import fake_impls
 from torch.nn.attention import flex_attention
+from torch.testing._internal.optests import autograd_registration
+from torch.utils import _content_store
 
 import gxu.compat
 from gxu import _C as gxu_c
 from gxu.inductor import compat
+
+aten = torch.ops.aten
 
 
 def source_digest(function: Any) -> str:
@@ -74,6 +88,17 @@ def source_digest(function: Any) -> str:
         (cudagraphs.cudagraphs, "9f912dcb3181f0ce"),
         (torch.distributed.distributed_c10d._new_process_group_helper, "2cc84c8d82793100"),
         (torch.set_default_tensor_type, "dcfd48d5c422c471"),
+        (mm.tuned_mm, "d7599ab186cce531"),
+        (bmm.tuned_bmm, "a7d2940bea33da6d"),
+        (decomposition.mm, "8d4859259d3414bf"),
+        (decomposition.bmm, "13bce0612f30db2e"),
+        (decomposition.addmm, "f8c3fdb3894963ad"),
+        (torch._decomp.decompositions.baddbmm, "a8e747a27be52e43"),
+        (torch._dynamo.utils.is_compile_supported, "1d0d92927af477f9"),
+        (_content_store.hash_storage, "ff86cc090bb5640e"),
+        (autograd_registration.autograd_registration_check, "87468c39456241ae"),
+        (torch._export.aot_load, "ed597216722c9420"),
+        (output_code.CompiledAOTI.__post_init__, "f659b5cea726909e"),
     ],
 )
 def test_torch_is_what_the_patch_was_written_for(function: Any, digest: str) -> None:
@@ -114,6 +139,15 @@ def patched_symbols() -> list[Any]:
         torch._inductor.graph.SUPPORTED_MKLDNN_DEVICES,
         torch._C._conv_determine_backend_memory_format,
         torch.set_default_tensor_type,
+        lowering.lowerings[aten.mm.dtype],
+        lowering.lowerings[aten.bmm.dtype],
+        decomposition.decompositions[aten.addmm.dtype],
+        torch._decomp.decomposition_table[aten.baddbmm.dtype],
+        torch._dynamo.utils.is_compile_supported,
+        _content_store.hash_storage,
+        autograd_registration.autograd_registration_check,
+        torch._export.aot_load,
+        output_code.CompiledAOTI.__post_init__,
         run_and_save_rng_state.py_kernels[DispatchKey.BackendSelect],
         run_with_rng_state.py_kernels[DispatchKey.BackendSelect],
     ]
@@ -152,6 +186,55 @@ def test_tiles_of_other_devices_are_torchs() -> None:
 
     assert isinstance(InductorChoices().get_config_heuristics("gxu"), GXUConfigHeuristic)
     assert type(InductorChoices().get_config_heuristics("cpu")) is CPUConfigHeuristic
+
+
+def test_products_with_a_dtype_of_the_cpu_are_torchs() -> None:
+    half = torch.ones(2, 2, dtype=torch.float16)
+    torch._dynamo.reset()
+    with pytest.raises(torch._inductor.exc.InductorError, match="out_dtype is only supported for CUDA"):
+        torch.compile(lambda x: torch.mm(x, x, out_dtype=torch.float32))(half)
+    assert decomposition.decompositions[aten.baddbmm.dtype](half, half, half, torch.float32) is NotImplemented
+
+
+def test_is_compile_supported() -> None:
+    supported = torch._dynamo.utils.is_compile_supported
+    assert supported("gxu") and supported("gxu:0") and supported(torch.device("gxu"))
+    for device in ("cpu", "cuda", "meta"):
+        assert supported(device) == inspect.unwrap(supported)(device)
+    # Repros are found again by the bytes of their tensors.
+    x = torch.arange(10.0)
+    hashes = {_content_store.hash_storage(y.untyped_storage(), stable_hash=True) for y in (x, x.to("gxu"))}
+    assert hashes == {_content_store.hash_storage(x.to("gxu").untyped_storage())}
+
+
+def test_opcheck() -> None:
+    """PyTorch's checks of a custom operator, with tensors on gxu; what they look for is found."""
+
+    @torch.library.custom_op("gxu_opcheck::twice", mutates_args=())
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    x = torch.randn(3, device="gxu", requires_grad=True)
+    twice.register_fake(torch.empty_like)
+    twice.register_autograd(lambda context, grad: grad * 2)
+    assert set(torch.library.opcheck(twice, (x,)).values()) == {"SUCCESS"}
+    torch.library.opcheck(twice, (x.detach(),))
+
+    class Hidden(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(context: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return grad * 2
+
+    # Autograd in the kernel of a backend.
+    library = torch.library.Library("gxu_opcheck", "FRAGMENT")
+    library.define("hidden(Tensor x) -> Tensor")
+    library.impl("hidden", Hidden.apply, "PrivateUse1")
+    with pytest.raises(torch.testing._internal.optests.OpCheckError, match="does not have an autograd kernel"):
+        torch.library.opcheck(torch.ops.gxu_opcheck.hidden.default, (x,), test_utils=("test_autograd_registration",))
 
 
 def test_flex_attention_takes_gxu() -> None:

@@ -20,6 +20,9 @@ from torchgen.model import NativeFunction, Variant
 
 HEADER = "torch/csrc/inductor/aoti_torch/generated/c_shim_gxu.h"
 
+# PyTorch's list lacks one that Inductor's lowerings call.
+_FALLBACK_OPS: dict = {"aten.bmm.dtype_out": {}, **inductor_fallback_ops}
+
 _BODY_START = "AOTI_TORCH_CONVERT_EXCEPTION_TO_ERROR_CODE({"
 _GUARD = "const at::AutoDispatchBelowADInplaceOrView below_autograd;"
 
@@ -29,12 +32,12 @@ def fallback_functions() -> tuple[list[NativeFunction], dict]:
     folder = Path(torchgen.__file__).parent / "packaged" / "ATen" / "native"
     parsed = parse_native_yaml(str(folder / "native_functions.yaml"), str(folder / "tags.yaml"))
     functions = {get_fallback_op_name(function): function for function in parsed.native_functions}
-    return [functions[name] for name in sorted(inductor_fallback_ops) if name in functions], parsed.backend_indices
+    return [functions[name] for name in sorted(_FALLBACK_OPS) if name in functions], parsed.backend_indices
 
 
 def shim(function: NativeFunction, kernels: dict, header: bool) -> str:
     """Declaration or definition of one operator's functions; several where it has versions."""
-    versions = inductor_fallback_ops[get_fallback_op_name(function)]
+    versions = _FALLBACK_OPS[get_fallback_op_name(function)]
     with native_function_manager(function):
         # Without a dispatch key the generator writes calls of at::operator, which dispatch.
         text = gen_c_shim(function, versions, {}, None, kernels, header, extend_aoti_c_shim=False)

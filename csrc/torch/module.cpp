@@ -26,6 +26,7 @@
 #include "graph_outputs_module.h"
 #include "kernel_launcher_module.h"
 #include "launcher.h"
+#include "model_runner_module.h"
 #include "receipts.h"
 #include "shared_event.h"
 #include "sharing.h"
@@ -341,6 +342,7 @@ PYBIND11_MODULE(_C, m) {
   gxu::define_kernel_launcher(m);
   gxu::define_kernel_functions(m);
   gxu::define_process_group(m);
+  gxu::define_model_runner(m);
   m.def("default_generator", gxu::wrap(&gxu::default_generator_object), py::arg("device"),
         "The torch.Generator that operators use on the device where none is given.");
 }

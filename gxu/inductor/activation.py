@@ -27,6 +27,7 @@ def _register_device_interface() -> None:
     register_device_interface()
     # Dynamo asks it when it meets a user's Triton kernel, before anything of Inductor is imported.
     compat.patch_has_triton()
+    compat.patch_shape_of_baddbmm_dtype()
 
 
 def _register_trace_rules() -> None:
@@ -73,6 +74,12 @@ def _accept_cudagraphs_backend() -> None:
     compat.patch_cudagraphs_backend()
 
 
+def _accept_opcheck() -> None:
+    from gxu.inductor import compat
+
+    compat.patch_opcheck()
+
+
 def _offer_to_inductor_tests() -> None:
     from gxu import compat
 
@@ -108,6 +115,7 @@ _TRIGGERS: dict[str, Callable[[], None]] = {
     "torch._inductor.fx_passes.freezing_patterns": _keep_freezing_patterns,
     "torch._inductor.compile_fx": _register_inductor,
     "torch.nn.attention.flex_attention": _accept_flex_attention,
+    "torch.testing._internal.optests.autograd_registration": _accept_opcheck,
     "torch.testing._internal.inductor_utils": _offer_to_inductor_tests,
     "torch.testing._internal.triton_utils": _offer_to_triton_tests,
     "safetensors": _name_device_to_safetensors,

@@ -8,7 +8,12 @@ One subject a file; `versions` has what differs between releases of torch.
 from __future__ import annotations
 
 from gxu.inductor.compat.captures import patch_cudagraphs, patch_cudagraphs_backend
-from gxu.inductor.compat.cpp import patch_cpp_build_options, patch_cpp_wrapper_gpu_type, patch_cpp_wrapper_header
+from gxu.inductor.compat.cpp import (
+    patch_compiled_aoti,
+    patch_cpp_build_options,
+    patch_cpp_wrapper_gpu_type,
+    patch_cpp_wrapper_header,
+)
 from gxu.inductor.compat.device_types import (
     extend_channels_last_devices,
     extend_gpu_types,
@@ -21,6 +26,8 @@ from gxu.inductor.compat.device_types import (
     patch_bmm_to_mm,
     patch_flex_attention,
     patch_has_triton,
+    patch_is_compile_supported,
+    patch_opcheck,
     patch_preserve_rng_state,
     patch_rng_backend_select,
 )
@@ -32,6 +39,7 @@ from gxu.inductor.compat.heuristics import (
     patch_realize_heuristics,
     patch_reduction_split_factor,
 )
+from gxu.inductor.compat.products import patch_product_dtypes, patch_shape_of_baddbmm_dtype
 from gxu.inductor.compat.versions import (
     NEWER_OP_OVERRIDES,
     fake_tensor_updater,
@@ -53,6 +61,8 @@ __all__ = [
     "patch_cudagraphs_backend",
     "patch_flex_attention",
     "patch_has_triton",
+    "patch_opcheck",
+    "patch_shape_of_baddbmm_dtype",
 ]
 
 
@@ -76,3 +86,6 @@ def apply() -> None:
     patch_cudagraphs()
     patch_associative_scan()
     patch_cpp_wrapper_header()
+    patch_product_dtypes()
+    patch_is_compile_supported()
+    patch_compiled_aoti()

@@ -69,3 +69,22 @@ def patch_cpp_wrapper_header() -> None:
 
     header._gxu = True  # type: ignore[attr-defined]
     codecache._get_cpp_wrapper_header = header
+
+
+def patch_compiled_aoti() -> None:
+    """`CompiledAOTI`, a model that AOTInductor compiled with `enable_autograd_for_aot`, loads its library for CUDA, XPU
+    and the CPU (pytorch#189137)."""
+    from torch._inductor.output_code import CompiledAOTI
+
+    from gxu.compat import with_models_of_gxu
+
+    original: Any = CompiledAOTI.__post_init__
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def post_init(self: Any) -> None:
+        (with_models_of_gxu(original) if self.device_type.partition(":")[0] == DEVICE_TYPE else original)(self)
+
+    post_init._gxu = True  # type: ignore[attr-defined]
+    CompiledAOTI.__post_init__ = post_init  # type: ignore[method-assign]

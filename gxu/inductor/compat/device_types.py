@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -249,3 +250,64 @@ def patch_autotuning_log() -> None:
 
     log_autotuning_results._gxu = True  # type: ignore[attr-defined]
     DebugFormatter.log_autotuning_results = log_autotuning_results  # type: ignore[method-assign]
+
+
+def patch_is_compile_supported() -> None:
+    """`torch._dynamo.utils.is_compile_supported` says no to devices outside a fixed list (pytorch#189135).
+
+    Its one caller in torch, the store of a repro's inputs, has a list of its own: it hashes a storage by compiled code
+    or by its bytes on the CPU, and for gxu it goes on doing the latter.
+    """
+    from torch._dynamo import utils
+    from torch.utils import _content_store
+
+    original: Any = utils.is_compile_supported
+    if getattr(original, "_gxu", False):
+        return
+    original_hash: Any = _content_store.hash_storage
+
+    @functools.wraps(original)
+    def is_compile_supported(device_type: Any) -> Any:
+        if torch.device(device_type).type != DEVICE_TYPE:
+            return original(device_type)
+        return original("cpu") and device_module().is_available()
+
+    @functools.wraps(original_hash)
+    def hash_storage(storage: torch.UntypedStorage, *, stable_hash: bool = False) -> Any:
+        return original_hash(storage, stable_hash=stable_hash or storage.device.type == DEVICE_TYPE)
+
+    is_compile_supported._gxu = True  # type: ignore[attr-defined]
+    utils.is_compile_supported = is_compile_supported  # type: ignore[assignment]
+    _content_store.hash_storage = hash_storage  # type: ignore[assignment]
+
+
+def patch_opcheck() -> None:
+    """`torch.library.opcheck` looks for an operator's autograd kernel under the keys of the CPU, CUDA and XPU alone,
+    and fails on other devices (pytorch#189135). For tensors of gxu it asks for gxu's key.
+
+    Applied when that module is imported.
+    """
+    module: Any = importlib.import_module("torch.testing._internal.optests.autograd_registration")
+    original: Any = module.autograd_registration_check
+    if getattr(original, "_gxu", False):
+        return
+
+    # The check's own code, with gxu in the place of CUDA, which goes before the CPU.
+    def rename(value: Any) -> Any:
+        return {"cuda": DEVICE_TYPE, "AutogradCUDA": "AutogradPrivateUse1"}.get(value, value)
+
+    code = original.__code__
+    constants = tuple(
+        tuple(map(rename, constant)) if isinstance(constant, tuple) else rename(constant) for constant in code.co_consts
+    )
+    renamed = FunctionType(code.replace(co_consts=constants), original.__globals__, original.__name__)
+
+    @functools.wraps(original)
+    def autograd_registration_check(op: Any, args: Any, kwargs: Any) -> None:
+        leaves = torch.utils._pytree.arg_tree_leaves(*args, **kwargs)
+        is_gxu = any(isinstance(leaf, torch.Tensor) and leaf.device.type == DEVICE_TYPE for leaf in leaves)
+        (renamed if is_gxu else original)(op, args, kwargs)
+
+    autograd_registration_check._gxu = True  # type: ignore[attr-defined]
+    module.autograd_registration_check = autograd_registration_check
+    rebind("autograd_registration_check", original, autograd_registration_check)

@@ -1,0 +1,151 @@
+"""The patches for products with a result of another dtype: `torch.mm(a, b, out_dtype=torch.float32)` and the like.
+
+Inductor's lowerings of them are for CUDA and XPU by name (pytorch#189135), and some of its decompositions of products
+leave `out_dtype` out, so that the result is rounded to the operands' type and has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import torch
+
+from gxu.inductor.device import DEVICE_TYPE
+
+aten = torch.ops.aten
+
+
+def _replace(table: MutableMapping[Any, Any], operator: Any, is_gxu: Callable[[Any], bool], own: Any) -> None:
+    """Has `own` in the place of what `table` has for `operator`, where `is_gxu` holds for the first argument."""
+    original = table.get(operator)
+    if getattr(original, "_gxu", False):
+        return
+
+    def choose(first: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_gxu(first):
+            return own(first, *args, **kwargs)
+        return NotImplemented if original is None else original(first, *args, **kwargs)
+
+    choose._gxu = True  # type: ignore[attr-defined]
+    table[operator] = choose
+
+
+def _is_tensor_on_gxu(tensor: torch.Tensor) -> bool:
+    return tensor.device.type == DEVICE_TYPE
+
+
+def _is_node_on_gxu(node: Any) -> bool:
+    return bool(node.get_device().type == DEVICE_TYPE)
+
+
+def _keep(*args: Any, **kwargs: Any) -> Any:
+    """The operator has a lowering."""
+    return NotImplemented
+
+
+def _add_product(product: torch.Tensor, added: torch.Tensor, beta: Any, alpha: Any) -> torch.Tensor:
+    result = product if alpha == 1 else product * alpha
+    if beta == 0:
+        return result
+    added = added.to(product.dtype)
+    return result + (added if beta == 1 else added * beta)
+
+
+def _addmm(
+    self: torch.Tensor, mat1: torch.Tensor, mat2: torch.Tensor, out_dtype: torch.dtype, beta: Any = 1, alpha: Any = 1
+) -> torch.Tensor:
+    return _add_product(torch.mm(mat1, mat2, out_dtype=out_dtype), self, beta, alpha)
+
+
+def _baddbmm(
+    self: torch.Tensor,
+    batch1: torch.Tensor,
+    batch2: torch.Tensor,
+    out_dtype: torch.dtype,
+    beta: Any = 1,
+    alpha: Any = 1,
+) -> torch.Tensor:
+    return _add_product(torch.bmm(batch1, batch2, out_dtype=out_dtype), self, beta, alpha)
+
+
+def patch_shape_of_baddbmm_dtype() -> None:
+    """torch's decomposition of `baddbmm`, which tells shapes, takes the `out_dtype` of this overload for `beta`, and
+    fails on every device. It is looked up where a size is symbolic, and registered as a kernel for other sizes."""
+    from torch._decomp import decomposition_table
+    from torch._subclasses.fake_impls import op_implementations_dict
+
+    _replace(decomposition_table, aten.baddbmm.dtype, _is_tensor_on_gxu, _baddbmm)
+
+    def fake(mode: Any, operator: Any, self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not _is_tensor_on_gxu(self):
+            return NotImplemented
+        with mode:
+            return _baddbmm(self, *args, **kwargs)
+
+    op_implementations_dict.setdefault(aten.baddbmm.dtype, fake)
+
+
+def patch_product_flops() -> None:
+    """`FlopCounterMode`, by which max_autotune reports its candidates, takes the `out_dtype` of a product for its
+    result's shape, and fails on every device."""
+    from torch.utils.flop_counter import flop_registry
+
+    def without_dtype(formula: Any) -> Callable[..., Any]:
+        return lambda *args, **kwargs: formula(*(a for a in args if not isinstance(a, torch.dtype)), **kwargs)
+
+    for operator in (aten.addmm, aten.bmm, aten.baddbmm):
+        _replace(flop_registry, operator, _is_tensor_on_gxu, without_dtype(flop_registry[operator]))
+
+
+def patch_product_dtypes() -> None:
+    """Lowers products with an `out_dtype` on gxu: the operator or, with max_autotune, also the product's template."""
+    from torch._inductor import decomposition, lowering
+    from torch._inductor.kernel.bmm import bmm_template
+    from torch._inductor.kernel.mm import aten_mm_dtype, mm_template
+    from torch._inductor.select_algorithm import ExternKernelChoice
+    from torch._inductor.template_heuristics.aten import ATenConfigHeuristics
+    from torch._inductor.template_heuristics.registry import register_template_heuristic
+
+    if getattr(lowering.lowerings[aten.mm.dtype], "_gxu", False):
+        return
+    patch_shape_of_baddbmm_dtype()
+    patch_product_flops()
+    # In C++, torch's own choice calls a function of CUDA by name, which no wrapper declares.
+    bmm_dtype = ExternKernelChoice(
+        torch.bmm, "at::bmm_dtype_out", name=f"{DEVICE_TYPE}_bmm_dtype", op_overload=aten.bmm.dtype_out
+    )
+    for operator, own in (
+        (aten.mm.dtype, _keep),
+        (aten.bmm.dtype, _keep),
+        (aten.addmm.dtype, _addmm),
+        (aten.baddbmm.dtype, _baddbmm),
+    ):
+        _replace(decomposition.decompositions, operator, _is_tensor_on_gxu, own)
+    for operator, extern, template, name in (
+        (aten.mm.dtype, aten_mm_dtype, mm_template, "mm"),
+        (aten.bmm.dtype, bmm_dtype, bmm_template, "bmm"),
+    ):
+        register_template_heuristic(extern.uid, DEVICE_TYPE)(ATenConfigHeuristics)
+        _replace(lowering.lowerings, operator, _is_node_on_gxu, _lowering(extern, template, name))
+
+
+def _lowering(extern: Any, template: Any, name: str) -> Callable[..., Any]:
+    from torch._inductor.kernel.mm_common import _is_static_problem, mm_args
+    from torch._inductor.kernel_inputs import MMKernelInputs
+    from torch._inductor.select_algorithm import autotune_select_algorithm
+    from torch._inductor.utils import use_aten_gemm_kernels, use_triton_template
+    from torch._inductor.virtualized import V
+
+    def lower(mat1: Any, mat2: Any, out_dtype: torch.dtype) -> Any:
+        *_, layout, mat1, mat2 = mm_args(mat1, mat2, out_dtype=out_dtype)
+        inputs = MMKernelInputs([mat1, mat2], out_dtype=out_dtype)
+        templates = [extern] if use_aten_gemm_kernels() else []
+        if _is_static_problem(layout)[1] and use_triton_template(layout, check_max_autotune=True):
+            templates.append(template)
+        overrides = {extern.uid: {"out_dtype": out_dtype}}
+        choices = V.choices.get_template_configs(inputs, templates, name, kwarg_overrides=overrides)
+        node = autotune_select_algorithm(name, choices, inputs.nodes(), layout)
+        return node[0] if isinstance(node, tuple) else node  # torch 2.11 returns the node alone
+
+    return lower
