@@ -18,7 +18,8 @@ from process_helpers import ROOT, RunPython
 from torch import Tensor
 
 TESTS = Path(__file__).parent
-CMAKE = Path(sys.executable).with_name("cmake")
+_CMAKE_OF_PYTHON = Path(sys.executable).with_name("cmake")
+CMAKE = str(_CMAKE_OF_PYTHON) if _CMAKE_OF_PYTHON.exists() else "cmake"
 
 
 @pytest.fixture(scope="module")
@@ -173,15 +174,32 @@ def test_package_for_something_else_is_refused(
     assert_outputs(run(torch._inductor.aoti_load_package(str(package)), 3), expected(3))
 
 
+@pytest.mark.skipif(torch.version.cuda is not None, reason="a torch for CUDA wants an installed CUDA for this")
+def test_cmake_takes_torchs_own_target(tmp_path: Path, run_python: RunPython) -> None:
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.18)\nproject(program LANGUAGES CXX)\n"
+        "find_package(Torch REQUIRED)\nfind_package(Gxu REQUIRED)\n"
+        'get_target_property(linked gxu::torch INTERFACE_LINK_LIBRARIES)\nmessage(STATUS "links <${linked}>")\n'
+    )
+    prefix = run_python(str(ROOT / "examples" / "aoti_cpp" / "export.py"), "--cmake-prefix-path").stdout.strip()
+    command = [CMAKE, "-S", str(tmp_path), "-B", str(tmp_path / "build"), f"-DCMAKE_PREFIX_PATH={prefix}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "links <torch>" in done.stdout
+
+
 def test_cpp_program_without_python(tmp_path: Path, run_python: RunPython) -> None:
     example = ROOT / "examples" / "aoti_cpp"
     made = run_python(str(example / "export.py"), "model.pt2")
     assert made.returncode == 0, made.stderr
     prefix = run_python(str(example / "export.py"), "--cmake-prefix-path").stdout.strip()
-    cmake = str(CMAKE) if CMAKE.exists() else "cmake"
     for command in (
-        [cmake, "-S", str(example), "-B", "build", f"-DCMAKE_PREFIX_PATH={prefix}"],
-        [cmake, "--build", "build"],
+        # torch's own configuration wants an installed CUDA where torch was built for CUDA: the program does without it.
+        [
+            *(CMAKE, "-S", str(example), "-B", "build", f"-DCMAKE_PREFIX_PATH={prefix}"),
+            "-DCMAKE_DISABLE_FIND_PACKAGE_Torch=ON",
+        ],
+        [CMAKE, "--build", "build"],
     ):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stdout + done.stderr
