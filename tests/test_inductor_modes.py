@@ -259,7 +259,8 @@ def test_streams_of_the_device_module() -> None:
     result, (code,) = run_and_get_code(torch.compile(fn, fullgraph=True), x.to("gxu"))
     y = x + 1
     assert_same(result, (y @ y).sin() + y)
-    assert "with stream1:" in code
+    if torch.__version__ >= "2.12":  # torch 2.11's Inductor knows no streams: a whole graph runs on one
+        assert "with stream1:" in code
 
 
 def test_devices_of_the_device_module(run_python: RunPython) -> None:

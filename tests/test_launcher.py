@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import runtime_shims
 import torch
+from torch.utils._debug_mode import DebugMode
 
 C = torch.gxu._C
 
@@ -181,6 +182,18 @@ def test_inductor_launches_directly(monkeypatch: pytest.MonkeyPatch, dynamic: bo
         torch.testing.assert_close(compiled(x).cpu(), x.cpu() * 3 + 7)
     assert any(event.name.startswith("triton_poi_fused") for event in profile.events())
     assert len(built) == 1
+
+
+def test_debug_modes_see_launches() -> None:
+    """Also those of kernels whose calls went straight to the runtime before."""
+    compiled = torch.compile(lambda x: x.cos() * 3 - 1)
+    x = torch.randn(40, device="gxu")
+    for _ in range(2):
+        compiled(x)
+    with DebugMode() as mode:
+        torch.testing.assert_close(compiled(x).cpu(), x.cpu().cos() * 3 - 1)
+    assert "triton_poi_fused" in mode.debug_string()
+    torch.testing.assert_close(compiled(x).cpu(), x.cpu().cos() * 3 - 1)
 
 
 def test_kernel_launcher(module: int) -> None:

@@ -24,7 +24,7 @@ from torch._inductor.runtime.triton_heuristics import (
 )
 from torch.utils._ordered_set import OrderedSet
 
-from gxu.inductor import block_sizes
+from gxu.inductor import block_sizes, compat
 from gxu.inductor.device import triton_target
 from gxu.inductor.static_launch import StaticCompileResult
 
@@ -254,6 +254,9 @@ class DeviceCachingAutotuner(CachingAutotuner):
                     self.__dict__["run"] = build_run(result, launcher, super().run)
                 return built
         return None
+
+
+compat.keep_steady_launcher(DeviceCachingAutotuner)
 
 
 class GXUCachingAutotuner(DeviceCachingAutotuner):

@@ -11,7 +11,7 @@ from torch._inductor.codegen.triton import TritonKernel, TritonScheduling
 from torch._inductor.codegen.triton_split_scan import TritonSplitScanKernel
 from torch._inductor.virtualized import V
 
-from gxu.inductor import block_sizes, choices, complex_copies
+from gxu.inductor import block_sizes, choices, compat, complex_copies
 from gxu.inductor.heuristics import CONTIGUOUS_KEY, LIMITS_KEY, NUMELS_KEY, SORTS_KEY
 
 
@@ -34,8 +34,15 @@ class GXUTritonKernel(TritonKernel):
         return {**super().inductor_meta_common(), LIMITS_KEY: limits.to_meta()}
 
     def inductor_meta_per_kernel(self) -> dict[str, Any]:
-        meta = super().inductor_meta_per_kernel()
-        meta[NUMELS_KEY] = self._static_numels()
+        return {**super().inductor_meta_per_kernel(), **self._own_meta()}
+
+    def codegen_kernel(self, name: str | None = None) -> str:
+        with compat.meta_per_kernel(self, self._own_meta):
+            code: str = super().codegen_kernel(name)
+            return code
+
+    def _own_meta(self) -> dict[str, Any]:
+        meta: dict[str, Any] = {NUMELS_KEY: self._static_numels()}
         if self.inside_reduction and not self.persistent_reduction:
             meta[CONTIGUOUS_KEY] = choices.is_contiguous_reduction(self.features)
         if self.features.contains_op("sort"):

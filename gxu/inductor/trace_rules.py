@@ -48,7 +48,6 @@ def register_streams_and_devices() -> None:
     """Streams and events that compiled code makes become parts of its graph, as those of torch.cuda do, and so do
     `torch.gxu.synchronize` and `with torch.gxu.device(...)`; Dynamo knows classes and functions of its own devices, in
     tables that it makes when it needs them."""
-    from torch._dynamo.variables import ctx_manager
     from torch._dynamo.variables import torch as functions
     from torch._dynamo.variables.user_defined import UserDefinedClassVariable
 
@@ -58,24 +57,6 @@ def register_streams_and_devices() -> None:
     handlers[module.current_stream] = handlers[torch.accelerator.current_stream]
     for table in (functions.constant_fold_functions, functions.constant_fold_functions_need_guards):
         table[module.current_device] = None
-    if torch.accelerator.synchronize in handlers:  # torch 2.11 has neither this nor a registry of contexts
+    if torch.accelerator.synchronize in handlers:  # not with torch 2.11
         handlers[module.synchronize] = handlers[torch.accelerator.synchronize]
-    if not hasattr(ctx_manager, "register_device_context_manager"):
-        return
-
-    class DeviceVariable(ctx_manager.AcceleratorDeviceIndexVariable):
-        """`torch.gxu.device` in code that Dynamo traces."""
-
-        _get_device_index_fn = staticmethod(get_device_index)
-
-        def module_name(self) -> str:
-            return module.__name__
-
-        def fn_name(self) -> str:
-            return "device"
-
-        def python_type(self) -> type:
-            return device
-
-    if ctx_manager.get_device_context_manager(device) is None:
-        ctx_manager.register_device_context_manager(device, DeviceVariable)
+    compat.register_device_context(device, get_device_index, module.__name__)

@@ -44,7 +44,10 @@ from gxu.inductor.compat.versions import (
     NEWER_OP_OVERRIDES,
     fake_tensor_updater,
     inlined_when_called,
+    keep_steady_launcher,
+    meta_per_kernel,
     patch_benchmarker,
+    register_device_context,
 )
 
 __all__ = [
@@ -56,13 +59,16 @@ __all__ = [
     "inlined_when_called",
     "is_used",
     "keep_freezing_patterns",
+    "keep_steady_launcher",
     "mark_used",
+    "meta_per_kernel",
     "patch_benchmarker",
     "patch_cudagraphs_backend",
     "patch_flex_attention",
     "patch_has_triton",
     "patch_opcheck",
     "patch_shape_of_baddbmm_dtype",
+    "register_device_context",
 ]
 
 
