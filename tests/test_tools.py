@@ -291,9 +291,11 @@ def test_accelerator_memory() -> None:
     assert memory.memory_stats()["allocated_bytes.all.current"] == before
     memory.reset_accumulated_memory_stats()
     assert memory.memory_stats()["allocation.all.allocated"] <= 1
-    torch.accelerator.empty_host_cache()
+    if hasattr(torch.accelerator, "empty_host_cache"):  # not with torch 2.11
+        torch.accelerator.empty_host_cache()
 
 
+@pytest.mark.skipif(not hasattr(torch.accelerator.memory, "_snapshot"), reason="torch 2.11 has no _snapshot")
 def test_accelerator_snapshot() -> None:
     x = torch.empty(1 << 20, dtype=torch.uint8, device="gxu")
     snapshot = torch.accelerator.memory._snapshot()
@@ -302,6 +304,7 @@ def test_accelerator_snapshot() -> None:
     assert snapshot.keys() == torch.gxu.memory._snapshot().keys()
 
 
+@pytest.mark.skipif(not hasattr(F, "linear_cross_entropy"), reason="torch 2.11 has no linear_cross_entropy")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_chunked_cross_entropy_accumulates_as_on_the_cpu(dtype: torch.dtype) -> None:
     """Sums in the inputs' dtype would differ in most elements."""

@@ -17,7 +17,7 @@ from torch._inductor.codegen.wrapper_fxir import FxConverter
 from torch._inductor.exc import InductorError
 from torch._inductor.utils import run_and_get_code, run_and_get_cpp_code, set_customized_partition_wrappers
 from torch.utils import _pytree as pytree
-from wrapper_graphs import ROWS, Row
+from wrapper_graphs import HAS_COMMUNICATION, ROWS, Row
 
 #: Lines without a row here: abstract classes, and one that only FX's converter meets.
 WITHOUT_ROW = {"WrapperLine", "MemoryPlanningLine", "ConditionalLine"}
@@ -113,6 +113,7 @@ def test_cpp(row: Row) -> None:
     check(row, "cpp")
 
 
+@pytest.mark.skipif(not HAS_COMMUNICATION, reason="torch 2.11's operators cannot ask for symmetric memory")
 def test_communication_buffer_without_symmetric_memory() -> None:
     """No runtime of gxu has symmetric memory, and torch says so."""
     (row,) = (row for row in ROWS if row.name == "communication_buffer")
@@ -146,6 +147,7 @@ def test_graph_partition(wrapper: str) -> None:
 
 
 @pytest.mark.extended
+@pytest.mark.skipif(not hasattr(upstream, "AssertDivByZeroLine"), reason="torch 2.11 does not check divisors")
 def test_division_by_zero_in_a_package() -> None:
     """Models of AOTInductor check the divisors of sizes."""
 
@@ -180,4 +182,4 @@ def test_table_is_complete() -> None:
         if isinstance(value, type) and issubclass(value, upstream.WrapperLine) and name.endswith("Line")
     }
     covered = {name for row in ROWS for name in row.lines}
-    assert defined - covered == WITHOUT_ROW | OF_AOTINDUCTOR
+    assert defined - covered == (WITHOUT_ROW | OF_AOTINDUCTOR) & defined

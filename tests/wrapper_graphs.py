@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from torch._higher_order_ops import while_loop
+from torch._inductor.codegen import wrapper as upstream
 
 from gxu import _C  # noqa: F401  (the device)
 
@@ -114,7 +115,8 @@ def complex_copy(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 LIBRARY = torch.library.Library("gxu_wrapper_lines", "DEF")
 LIBRARY.define("both(Tensor x) -> (Tensor, Tensor)")
 LIBRARY.define(
-    "both.out(Tensor x, *, Tensor(a!) sine, Tensor(b!) cosine) -> (Tensor(a!), Tensor(b!))", tags=(torch.Tag.out,)
+    "both.out(Tensor x, *, Tensor(a!) sine, Tensor(b!) cosine) -> (Tensor(a!), Tensor(b!))",
+    tags=(torch.Tag.out,) if hasattr(torch.Tag, "out") else (),  # torch 2.11 has none
 )
 LIBRARY.define("sum_of_group(Tensor x, str group_name) -> Tensor")
 
@@ -126,7 +128,10 @@ def _both_out(x: Tensor, *, sine: Tensor, cosine: Tensor) -> tuple[Tensor, Tenso
 LIBRARY.impl("both", lambda x: (x.sin(), x.cos()), "CompositeExplicitAutograd")
 LIBRARY.impl("both.out", _both_out, "CompositeExplicitAutograd")
 LIBRARY.impl("sum_of_group", lambda x, group_name: x * 1, "CompositeExplicitAutograd")
-LIBRARY.register_symm_mem_args("sum_of_group", ["x"])
+#: Whether operators can say that an argument lies in symmetric memory: not with torch 2.11.
+HAS_COMMUNICATION = hasattr(LIBRARY, "register_symm_mem_args")
+if HAS_COMMUNICATION:
+    LIBRARY.register_symm_mem_args("sum_of_group", ["x"])
 
 
 def multi_out(x: Tensor, y: Tensor) -> Tensor:
@@ -166,7 +171,7 @@ def region(x: Tensor, y: Tensor) -> Tensor:
 #: What torch's FX wrapper says of lines that are plain Python.
 NO_IR = "FX conversion only supports Wrapper IR lines"
 
-ROWS = (
+ALL_ROWS = (
     Row("allocate_free", lambda x, y: (x @ y).sin().sum(-1), square(), ("AllocateLine", "FreeIfNotReusedLine"),
         r"= empty_strided_gxu\(\(12, \)", r"aoti_torch_empty_strided\(1,", r"empty_strided\(\[12\]"),
     Row("kernel", lambda x, y: x * y, square(), ("KernelDefinitionLine", "KernelCallLine"),
@@ -236,3 +241,10 @@ ROWS = (
     Row("workspace", lambda x: x.flatten().cumsum(0), square(1000, 1), ("AllocateLine",), r"workspace_0 = ",
         r"workspace_0", r"workspace_0|empty"),
 )  # fmt: skip
+
+#: Without what this version of torch does not have: torch 2.11 knows no streams, for example.
+ROWS = tuple(
+    row
+    for row in ALL_ROWS
+    if all(hasattr(upstream, line) for line in row.lines) and (HAS_COMMUNICATION or row.fn is not communication)
+)
