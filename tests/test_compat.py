@@ -167,7 +167,7 @@ def test_random_state_operators_of_other_devices_are_torchs() -> None:
     x = torch.ones(100)
     state, first = run_and_save_rng_state(torch.ops.aten.bernoulli.p, x, 0.5)
     assert torch.equal(run_with_rng_state(state, torch.ops.aten.bernoulli.p, x, 0.5), first)
-    with pytest.raises(AssertionError, match="Backend not supported for (meta|None)"):
+    with pytest.raises(AssertionError, match=r"Backend not supported for (meta|None)"):
         run_and_save_rng_state(torch.ops.aten.bernoulli.p, x.to("meta"), 0.5)
 
 

@@ -127,7 +127,8 @@ class GXUWrapperFxCodegen(WrapperFxCodegen):
             if line.lstrip().startswith("#"):
                 return  # a comment: that a result is not assumed to be aligned, say
             line = _call(line) or line
-        super().writeline(line)
+        if not compat.is_left_out_of_fx(line):
+            super().writeline(line)
 
     def codegen_device_copy(self, src: str, dst: str, non_blocking: bool | str) -> None:
         self.writeline(CallLine(torch.ops.aten.copy_.default, (dst, src), (str(non_blocking) == "True",)))

@@ -44,9 +44,11 @@ from gxu.inductor.compat.versions import (
     NEWER_OP_OVERRIDES,
     fake_tensor_updater,
     inlined_when_called,
+    is_left_out_of_fx,
     keep_steady_launcher,
     meta_per_kernel,
     patch_benchmarker,
+    patch_fx_kernels,
     register_device_context,
 )
 
@@ -57,6 +59,7 @@ __all__ = [
     "fake_tensor_updater",
     "has_other_gpu",
     "inlined_when_called",
+    "is_left_out_of_fx",
     "is_used",
     "keep_freezing_patterns",
     "keep_steady_launcher",
@@ -95,3 +98,4 @@ def apply() -> None:
     patch_product_dtypes()
     patch_is_compile_supported()
     patch_compiled_aoti()
+    patch_fx_kernels()

@@ -128,6 +128,33 @@ def keep_steady_launcher(autotuner: Any) -> None:
         setattr(autotuner, name, forgets(getattr(autotuner, name)))
 
 
+def is_left_out_of_fx(line: Any) -> bool:
+    """Whether the FX wrapper passes this line over: checks of sizes and strides, as later converters do. torch 2.11
+    writes them as plain Python, which its converter refuses."""
+    return isinstance(line, str) and line.startswith("assert_size_stride(")
+
+
+def patch_fx_kernels() -> None:
+    """torch 2.11's FX wrapper takes a kernel as a compile worker returns it, without the Python function that its graph
+    runs; later ones load that again."""
+    from torch._inductor.codegen.wrapper_fxir import FxConverter
+    from torch._inductor.runtime.triton_heuristics import CachingAutotuner
+
+    original: Any = FxConverter._import_kernel
+    if hasattr(CachingAutotuner, "_ensure_kernel_loaded") or getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def _import_kernel(self: Any, code: str, kernel_name: str) -> Any:
+        kernel = original(self, code, kernel_name)
+        if kernel.device_props.type == DEVICE_TYPE and kernel.fn.fn is None:
+            kernel.fn = kernel._reload_kernel().fn
+        return kernel
+
+    _import_kernel._gxu = True  # type: ignore[attr-defined]
+    FxConverter._import_kernel = _import_kernel  # type: ignore[method-assign]
+
+
 def register_device_context(context: type, get_index: Callable[..., int], module_name: str) -> None:
     """Has Dynamo trace `with context(device)`, where `get_index` gives the index of `device`.
 
