@@ -160,7 +160,12 @@ def test_workers_and_the_generated_file_get_the_same_text(monkeypatch: pytest.Mo
 def test_scaled_fp8(rowwise: bool) -> None:
     a, b = torch.randn(32, 64).to(torch.float8_e4m3fn), torch.randn(48, 64).to(torch.float8_e4m3fn)
     scale_a, scale_b = (torch.rand(32, 1), torch.rand(1, 48)) if rowwise else (torch.tensor(0.5), torch.tensor(2.0))
-    fn = lambda a, b, s, t: torch._scaled_mm(a, b.t(), s, t, out_dtype=torch.bfloat16)  # noqa: E731
+
+    def fn(a: torch.Tensor, b: torch.Tensor, s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        if a.device.type == "cpu":  # which has one scale for all rows in torch 2.11
+            return a.double() @ b.double().t() * s.double() * t.double()
+        return torch._scaled_mm(a, b.t(), s, t, out_dtype=torch.bfloat16)
+
     check_template(fn, a, b, scale_a, scale_b, double=False)
 
 

@@ -98,6 +98,12 @@ def _name_device_to_safetensors() -> None:
     compat.patch_safetensors()
 
 
+def _let_environment_choose_triton_driver() -> None:
+    from gxu.triton.compat import patch_default_backend
+
+    patch_default_backend()
+
+
 def _register_inductor() -> None:
     from gxu.inductor.registration import register
 
@@ -119,6 +125,7 @@ _TRIGGERS: dict[str, Callable[[], None]] = {
     "torch.testing._internal.inductor_utils": _offer_to_inductor_tests,
     "torch.testing._internal.triton_utils": _offer_to_triton_tests,
     "safetensors": _name_device_to_safetensors,
+    "triton.runtime.driver": _let_environment_choose_triton_driver,
 }
 
 

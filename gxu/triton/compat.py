@@ -1,9 +1,10 @@
-"""A patch of Triton: what no seam of a backend reaches. It is idempotent and answers for gxu's images alone."""
+"""Patches of Triton: what no seam of a backend reaches. They are idempotent and answer for gxu alone."""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import os
 from typing import Any
 
 from .image import is_sealed
@@ -28,3 +29,23 @@ def patch_sass() -> None:
 
     get_sass._gxu = True  # type: ignore[attr-defined]
     compiler.get_sass = get_sass
+
+
+def patch_default_backend() -> None:
+    """Triton 3.6 does not know TRITON_DEFAULT_BACKEND: on a machine with a GPU, whose driver is active too, it refuses
+    to choose. Later versions make the driver that the variable names. Applied when Triton's module is imported."""
+    module: Any = importlib.import_module("triton.runtime.driver")
+    original: Any = module._create_driver
+    if getattr(original, "_gxu", False) or "TRITON_DEFAULT_BACKEND" in original.__code__.co_consts:
+        return
+
+    @functools.wraps(original)
+    def _create_driver() -> Any:
+        if os.environ.get("TRITON_DEFAULT_BACKEND") == "gxu":
+            from .driver import GXUDriver
+
+            return GXUDriver()
+        return original()
+
+    _create_driver._gxu = True  # type: ignore[attr-defined]
+    module._create_driver = _create_driver

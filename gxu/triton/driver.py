@@ -56,7 +56,8 @@ def packed_signature(types: Sequence[Any]) -> str:
         elif descriptor := _DESCRIPTOR.match(kind):
             rank = descriptor[1].count(",") + 1
             # What the descriptor became in the kernel, then the shape and the strides that the frontend adds to it.
-            parts.append("p" + "l" * rank + "l" * rank + "??" + "i" * rank + "l" * rank)
+            flags = "??" if _descriptors_round() else "?"
+            parts.append("p" + "l" * rank + "l" * rank + flags + "i" * rank + "l" * rank)
         else:
             raise TypeError(f"a kernel parameter of type {kind} cannot be passed to gxu")
     return "".join(parts)
@@ -77,13 +78,17 @@ def flatten(types: Sequence[Any], args: Sequence[Any]) -> list[Any]:
             flat.append(arg)
         else:
             shape, strides = tuple(arg.shape), tuple(arg.strides)
-            flat += (arg.base, *shape, *strides, arg.padding == "nan", _rounds_to_tf32(arg), *shape, *strides)
+            rounds = (getattr(arg, "round_f32_to_tf32", False),) if _descriptors_round() else ()
+            flat += (arg.base, *shape, *strides, arg.padding == "nan", *rounds, *shape, *strides)
     return flat
 
 
-def _rounds_to_tf32(descriptor: Any) -> bool:
-    """Since Triton 3.7: Triton 3.6's descriptors never do."""
-    return getattr(descriptor, "round_f32_to_tf32", False)
+@functools.cache
+def _descriptors_round() -> bool:
+    """Whether descriptors say if they round fp32 to tf32: since Triton 3.7, whose kernels have a parameter for that."""
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    return hasattr(TensorDescriptor, "round_f32_to_tf32")
 
 
 def make_launcher(src: Any, metadata: Any) -> Callable[..., None]:

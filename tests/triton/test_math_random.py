@@ -21,7 +21,7 @@ from triton_helpers import agree, launch
 def integers(out, seed, n, offset_high, WIDE: tl.constexpr, ROUNDS: tl.constexpr, B: tl.constexpr):
     i = tl.program_id(0) * B + tl.arange(0, B)
     m = i < n
-    offset = i.to(tl.int64) + (tl.to_tensor(offset_high).to(tl.int64) << 32) if WIDE else i
+    offset = i.to(tl.int64) + (tl.full([], offset_high, tl.int64) << 32) if WIDE else i
     a, b, c, d = tl.randint4x(seed, offset, ROUNDS)
     tl.store(out + i, tl.randint(seed, offset, ROUNDS).to(tl.int32, bitcast=True), m)
     tl.store(out + n + i, a.to(tl.int32, bitcast=True), m)
