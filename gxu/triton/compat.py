@@ -49,3 +49,24 @@ def patch_default_backend() -> None:
 
     _create_driver._gxu = True  # type: ignore[attr-defined]
     module._create_driver = _create_driver
+
+
+def patch_interpreted_scalars() -> None:
+    """Triton 3.6's interpreter, for which scalars are arrays of one element, turns those into numbers in a way that
+    NumPy 2.4 refuses: no loop over `tl.range` runs in it. Only the conformance suite applies this."""
+    import triton
+
+    if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7):
+        return
+    module: Any = importlib.import_module("triton.runtime.interpreter")
+    original: Any = module._patch_lang_tensor
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def _patch_lang_tensor(tensor: Any, scope: Any) -> None:
+        original(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.squeeze()))
+
+    _patch_lang_tensor._gxu = True  # type: ignore[attr-defined]
+    module._patch_lang_tensor = _patch_lang_tensor

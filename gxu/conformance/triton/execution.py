@@ -21,6 +21,9 @@ from triton.runtime.interpreter import InterpretedFunction, _patch_lang
 from triton.runtime.jit import JITFunction
 
 from gxu._name import DEVICE_TYPE
+from gxu.triton.compat import patch_interpreted_scalars
+
+patch_interpreted_scalars()
 
 #: Elements before and after every buffer that no kernel may write.
 GUARD = 64
