@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from gxu.inductor.compat.versions import device_of_random_operator
 from gxu.inductor.device import DEVICE_TYPE, device_module
 
 _used = False
@@ -165,7 +166,7 @@ def patch_rng_backend_select() -> None:
         def select(
             *args: Any, _operator: Any = operator, _leading: int = leading, _original: Any = original, **kwargs: Any
         ) -> Any:
-            if rng_prims.get_device(args[_leading:], kwargs) == DEVICE_TYPE:
+            if device_of_random_operator(args[_leading:], kwargs) == DEVICE_TYPE:
                 return _operator.py_kernels[DispatchKey.PrivateUse1](*args, **kwargs)
             return _original(*args, **kwargs)
 

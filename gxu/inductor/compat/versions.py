@@ -67,6 +67,19 @@ def inlined_when_called() -> set[str]:
     return folders
 
 
+def device_of_random_operator(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """The device type for which Inductor saves a generator's state around an operator with these arguments.
+
+    torch 2.11's answer is None for tensors on devices that it does not list.
+    """
+    from torch._prims import rng_prims
+
+    found: str | None = rng_prims.get_device(args, kwargs)
+    if found is None:
+        found = next((arg.device.type for arg in args if isinstance(arg, torch.Tensor)), None)
+    return found
+
+
 @contextmanager
 def meta_per_kernel(kernel: Any, own: Callable[[], dict[str, Any]]) -> Iterator[None]:
     """While the code of a Triton kernel is written: adds `own()` to what the kernel tells its heuristic.
