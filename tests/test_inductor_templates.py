@@ -109,8 +109,11 @@ def test_batches() -> None:
     check_template(lambda a, b: torch.bmm(a, b) + 1, a.bfloat16(), b.bfloat16())
 
 
-def test_sum_of_two_products() -> None:
-    a, b, c, d = torch.randn(40, 300) / 17, torch.randn(300, 50), torch.randn(40, 300) / 17, torch.randn(300, 50)
+@pytest.mark.parametrize("k", [17, 32, 40, 256, 300])
+def test_sum_of_two_products(k: int) -> None:
+    """Of few summands, too: torch takes no tile that is as long as they are many."""
+    a, c = torch.randn(2, 40, k) / k**0.5
+    b, d = torch.randn(2, k, 50)
     check_template(lambda a, b, c, d: a @ b + c @ d, a, b, c, d)
 
 

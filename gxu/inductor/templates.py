@@ -30,6 +30,7 @@ from torch._inductor.template_heuristics.triton import (
 from torch._inductor.virtualized import V
 
 from gxu.inductor import config, template_tiles
+from gxu.inductor.block_sizes import next_power_of_2
 from gxu.inductor.device import DEVICE_TYPE
 
 if TYPE_CHECKING:
@@ -127,6 +128,14 @@ class GXUIntegerProductHeuristic(INT8MMTemplateConfigMixin, GXUConfigHeuristic):
 
 class GXUProductPlusProductHeuristic(MMPlusMMTemplateConfigMixin, GXUConfigHeuristic):
     """a @ b + c @ d in one kernel."""
+
+    def _product_configs(self, m: Any, n: Any, k: Any, **_: Any) -> Iterator[Config]:
+        # torch's mixin drops tiles as long as the reduced dimension: they crashed the compiler of another device. Tiles
+        # here are cut to the problem, and to less than that.
+        rows, columns, summands = _hints(m, n, k)
+        longest = max(template_tiles.MIN_BLOCK, next_power_of_2(summands) // 2)
+        tiles = template_tiles.product(rows, columns, summands, min_programs())
+        return self._configs(dict.fromkeys(t._replace(block_k=min(t.block_k, longest)) for t in tiles))
 
 
 def register() -> None:
