@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 #: Operators of cuDNN alone.
-CUDNN = {"aten::cudnn_convolution", "aten::cudnn_convolution_transpose"}
+CUDNN = {"aten::_cudnn_rnn", "aten::cudnn_convolution", "aten::cudnn_convolution_transpose"}
 
 DTYPES = (torch.float16, torch.bfloat16)
 

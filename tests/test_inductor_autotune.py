@@ -57,6 +57,7 @@ def test_measuring_draws_no_random_numbers(timings: list[dict[Any, float]]) -> N
     assert torch.equal(torch.rand(5, device="gxu").cpu(), expected.cpu())
 
 
+@pytest.mark.skipif(torch.__version__ < "2.12", reason="torch 2.11 calls its own function with an argument too few")
 def test_log_of_results(tmp_path: Path) -> None:
     folder = {"trace.enabled": True, "trace.debug_dir": str(tmp_path), "trace.log_autotuning_results": True}
     compile_product(torch.ones(64, 64), torch.ones(64, 64), **folder)

@@ -21,6 +21,7 @@ def patch_benchmarker(benchmark: Callable[..., float]) -> None:
 
     `benchmark` is what torch 2.13's `register_benchmarker` takes.
     """
+    from torch._dynamo.utils import counters
     from torch._inductor import config
     from torch._inductor.runtime.benchmarking import Benchmarker
 
@@ -39,6 +40,7 @@ def patch_benchmarker(benchmark: Callable[..., float]) -> None:
             return original(self, fn, fn_args, fn_kwargs, device, **kwargs)
         warmup = kwargs.pop("warmup", config.inductor_default_autotune_warmup)
         rep = kwargs.pop("rep", config.inductor_default_autotune_rep)
+        counters["inductor"][f"benchmarking.{type(self).__name__}.benchmark"] += 1
         return benchmark(self, lambda: fn(*args, **named), warmup=warmup, rep=rep, **kwargs)
 
     benchmark_on_gxu._gxu = True  # type: ignore[attr-defined]
