@@ -84,6 +84,7 @@ def test_what_is_refused() -> None:
     """With CUDA's messages."""
     a = torch.ones(2, 2, dtype=torch.float16, device="gxu")
     half, bfloat16, float32 = a, a.bfloat16(), a.float()
+    batches = (half[None], half[None])
     refused: list[tuple[str, Callable[[], Tensor]]] = [
         ("out_dtype must be the same as input dtype or fp32", lambda: torch.mm(half, half, out_dtype=torch.float64)),
         ("out_dtype must be the same as input dtype or fp32", lambda: torch.mm(float32, float32, out_dtype=half.dtype)),
@@ -93,6 +94,11 @@ def test_what_is_refused() -> None:
         ("dtype of the provided out tensor", lambda: torch.mm(half, half, out_dtype=FLOAT32, out=half.clone())),
         ("batch1 must be a 3D tensor", lambda: torch.bmm(half, half, out_dtype=FLOAT32)),
         ("self dtype must match either out_dtype or mat1", lambda: torch.addmm(bfloat16, half, half, FLOAT32)),
+        ("self dtype must match either out_dtype or batch1", lambda: torch.baddbmm(bfloat16[None], *batches, FLOAT32)),
+        (
+            "self dtype must match either out_dtype or batch1",
+            lambda: torch.baddbmm(bfloat16[None], *batches, FLOAT32, out=torch.empty(0, device="gxu")),
+        ),
         ("same device", lambda: torch.mm(half, half.cpu(), out_dtype=FLOAT32)),
     ]
     for message, function in refused:

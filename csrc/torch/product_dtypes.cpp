@@ -107,6 +107,7 @@ Tensor baddbmm(const Tensor& self, const Tensor& batch1, const Tensor& batch2, S
 
 Tensor& baddbmm_out(const Tensor& self, const Tensor& batch1, const Tensor& batch2, ScalarType out_dtype,
                     const at::Scalar& beta, const at::Scalar& alpha, Tensor& out) {
+  check_added(self, "batch1", batch1, out_dtype);
   check_batches(batch1, batch2, out_dtype);
   check_out(out, out_dtype);
   return at::baddbmm_out(out, self.to(out_dtype), batch1.to(out_dtype), batch2.to(out_dtype), beta, alpha);
