@@ -7,6 +7,7 @@ import torch
 import triton
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
+from triton_helpers import TRITON_VERSION
 
 _SOURCE = """
 module {
@@ -53,7 +54,7 @@ def filled(out, B: tl.constexpr):
     tl.store(out + 3 * B + i, tl.full([B], 2.0**-9, kind))
 
 
-@pytest.mark.skipif(triton.__version__ < "3.7", reason="Triton 3.6 has no constants of 8-bit floats")
+@pytest.mark.skipif(TRITON_VERSION < "3.7", reason="Triton 3.6 has no constants of 8-bit floats")
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
 def test_constants_of_8_bit_floats(dtype):
     out = torch.zeros(4 * 16, dtype=dtype, device="gxu")

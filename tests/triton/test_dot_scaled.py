@@ -12,7 +12,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from triton_helpers import launch
+from triton_helpers import TRITON_VERSION, launch
 
 FORMATS = ("e2m1", "e4m3", "e5m2", "bf16", "fp16")
 DTYPES = {
@@ -179,7 +179,7 @@ def batched(a, a_scale, b, out, B: tl.constexpr, M: tl.constexpr, N: tl.constexp
     tl.store(out + (batch * M + m[None, :, None]) * N + n[None, None, :], result)
 
 
-@pytest.mark.skipif(triton.__version__ < "3.7", reason="Triton 3.6 has no scaled products of batches")
+@pytest.mark.skipif(TRITON_VERSION < "3.7", reason="Triton 3.6 has no scaled products of batches")
 def test_batches():
     size, m, n, k = 2, 16, 8, 64
     a, left = operand(size * m, k, "e2m1", 1)

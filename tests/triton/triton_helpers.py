@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import triton
+from torch.torch_version import TorchVersion
 
 from gxu.conformance.triton.execution import GUARD, Guarded, interpret, launch
 
-__all__ = ["GUARD", "Guarded", "agree", "assert_same", "interpret", "launch"]
+__all__ = ["GUARD", "TRITON_VERSION", "Guarded", "agree", "assert_same", "interpret", "launch"]
+
+
+#: Compares by numbers: as strings, 3.10 would come before 3.7.
+TRITON_VERSION = TorchVersion(triton.__version__)
 
 
 def assert_same(actual: torch.Tensor, expected: torch.Tensor, rtol: float = 0.0, atol: float = 0.0) -> None:
