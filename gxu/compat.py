@@ -266,18 +266,25 @@ class _Overlay:
         return getattr(self._module, name)
 
 
+def with_gxu_for_cuda(function: Any, **replaced: Any) -> Any:
+    """The same function of torch with gxu's names in the place of CUDA's, and some of its globals replaced."""
+    names = {"cuda": DEVICE_TYPE, "cuda:": f"{DEVICE_TYPE}:", "AutogradCUDA": "AutogradPrivateUse1"}
+
+    def rename(constant: Any) -> Any:
+        if isinstance(constant, CodeType):
+            return constant.replace(co_consts=rename(constant.co_consts))
+        if isinstance(constant, tuple):
+            return tuple(map(rename, constant))
+        return names.get(constant, constant) if isinstance(constant, str) else constant
+
+    scope = {**function.__globals__, **replaced}
+    return FunctionType(rename(function.__code__), scope, function.__name__, function.__defaults__)
+
+
 def with_models_of_gxu(function: Any) -> Any:
     """The same function with gxu, and gxu's class that runs models, in the place of CUDA and CUDA's."""
-    names = {"cuda": DEVICE_TYPE, "cuda:": f"{DEVICE_TYPE}:"}
-
-    def rename(code: CodeType) -> CodeType:
-        constants = (rename(c) if isinstance(c, CodeType) else names.get(c, c) for c in code.co_consts)
-        return code.replace(co_consts=tuple(constants))
-
     runners = _Overlay(torch._C._aoti, AOTIModelContainerRunnerCuda=_C.AOTIModelContainerRunner)
-    overlay = _Overlay(torch, _C=_Overlay(torch._C, _aoti=runners))
-    renamed = {**function.__globals__, "torch": overlay}
-    return FunctionType(rename(function.__code__), renamed, function.__name__, function.__defaults__)
+    return with_gxu_for_cuda(function, torch=_Overlay(torch, _C=_Overlay(torch._C, _aoti=runners)))
 
 
 def patch_aot_load() -> None:

@@ -75,10 +75,8 @@ def measure(request: Request, seconds: float, *, quick: bool) -> Row:
 
     All processes share one folder of compiler caches: the first of each side finds it empty, the others what that left.
     """
-    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="gxu-bench-") as folder:
-        if not quick:
-            figures = _first_calls(request, folder)
+        figures = {} if quick else _first_calls(request, folder)
         latency = _ask(request, folder, task="latency", seconds=seconds)
     errors, ms = latency["errors"], latency["ms"]
     if errors["gxu"] > max(ERROR_FACTOR * errors["inductor"], ERROR_FLOOR[request.dtype]):

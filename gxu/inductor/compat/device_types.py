@@ -288,20 +288,14 @@ def patch_opcheck() -> None:
 
     Applied when that module is imported.
     """
+    from gxu.compat import with_gxu_for_cuda
+
     module: Any = importlib.import_module("torch.testing._internal.optests.autograd_registration")
     original: Any = module.autograd_registration_check
     if getattr(original, "_gxu", False):
         return
 
-    # The check's own code, with gxu in the place of CUDA, which goes before the CPU.
-    def rename(value: Any) -> Any:
-        return {"cuda": DEVICE_TYPE, "AutogradCUDA": "AutogradPrivateUse1"}.get(value, value)
-
-    code = original.__code__
-    constants = tuple(
-        tuple(map(rename, constant)) if isinstance(constant, tuple) else rename(constant) for constant in code.co_consts
-    )
-    renamed = FunctionType(code.replace(co_consts=constants), original.__globals__, original.__name__)
+    renamed = with_gxu_for_cuda(original)  # where the key of CUDA goes before the CPU's
 
     @functools.wraps(original)
     def autograd_registration_check(op: Any, args: Any, kwargs: Any) -> None:
