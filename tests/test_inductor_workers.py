@@ -94,3 +94,25 @@ def test_a_crash_of_the_compiler_is_an_error_message(run_python: RunPython, tmp_
     message = done.stdout.splitlines()[0]
     assert message.startswith("InductorError")
     assert "exited unexpectedly" in message and "TORCHINDUCTOR_COMPILE_THREADS=1" in message
+
+
+COMPILE_TWICE = """
+import torch
+from torch._inductor.async_compile import AsyncCompile
+x = torch.randn(40, 30)
+torch.testing.assert_close(torch.compile(lambda x: x.cos() + 1)(x.to("gxu")).cpu(), x.cos() + 1)
+found = torch._dynamo.utils.counters["inductor"]["async_compile_cache_hit"]
+print("found:", found, "pools:", AsyncCompile.process_pool.cache_info().currsize)
+"""
+
+
+def test_no_worker_is_started_for_kernels_from_a_cache(run_python: RunPython, tmp_path: Path) -> None:
+    env = {
+        "TORCHINDUCTOR_COMPILE_THREADS": "2",
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"),
+        "TRITON_CACHE_DIR": str(tmp_path / "triton"),
+    }
+    cold, warm = (run_python("-c", COMPILE_TWICE, env=env) for _ in range(2))
+    assert cold.returncode == warm.returncode == 0, cold.stderr + warm.stderr
+    assert cold.stdout.splitlines()[-1] == "found: 0 pools: 1"
+    assert warm.stdout.splitlines()[-1] == "found: 1 pools: 0"

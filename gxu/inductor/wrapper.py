@@ -16,7 +16,7 @@ from torch._inductor.codegen.wrapper import (
 )
 from torch._inductor.utils import IndentedBuffer
 
-from gxu.inductor import compat
+from gxu.inductor import async_compile, compat
 from gxu.inductor.device import DEVICE_TYPE
 
 
@@ -122,6 +122,7 @@ class GXUPythonWrapperCodegen(_GXULines):
 
     def write_header(self) -> None:
         super().write_header()
+        self.imports.writeline(f"from {async_compile.__name__} import AsyncCompile")  # in the place of torch's
         self.header.writeline("from gxu._C import empty_strided_gxu, exchange_device")
         if inductor_config.annotate_training:
             self.header.writeline("from gxu import nvtx")  # in the place of torch.cuda's, which torch's header has
