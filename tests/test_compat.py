@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,6 +43,7 @@ from torch.utils import _content_store
 import gxu.compat
 from gxu import _C as gxu_c
 from gxu.inductor import compat
+from gxu.inductor.frame_stack import call_with_frame_room
 
 aten = torch.ops.aten
 
@@ -82,6 +84,7 @@ def source_digest(function: Any) -> str:
         (output_code.cudagraph_partition_post_compile, "b41515c9b5a41d65"),
         (output_code.maybe_handle_backward_generation, "f31490b8a8c5cea3"),
         (compile_fx.cudagraphify, "565b5accff9e17e7"),
+        (compile_fx.fx_codegen_and_compile, "126cd4e55551db10"),
         (associative_scan, "1db09d45e7a731ee"),
         (torch._dynamo.utils.preserve_rng_state, "8cb52acf0fe046a8"),
         (DebugFormatter.log_autotuning_results, "73092af118b60dc0"),
@@ -129,6 +132,7 @@ def patched_symbols() -> list[Any]:
         output_code.cudagraph_partition_post_compile,
         output_code.maybe_handle_backward_generation,
         compile_fx.cudagraphify,
+        compile_fx.fx_codegen_and_compile,
         associative_scan.__code__,
         torch._dynamo.utils.preserve_rng_state,
         select_algorithm.preserve_rng_state,
@@ -424,6 +428,33 @@ def test_what_may_be_captured(partition: bool, monkeypatch: pytest.MonkeyPatch) 
     for devices in ((gxu, torch.device("gxu", 1)), (torch.device("xpu", 0),), (gxu, torch.device("cuda", 0))):
         assert "multiple devices" in str(check(dict.fromkeys(devices, node)))
     assert check({torch.device("cuda", 0): node}) is None
+
+
+@pytest.mark.parametrize("device", ["gxu", "cpu"])
+def test_graphs_of_gxu_are_compiled_with_room_on_the_stack(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def record(function: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(function)
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(compat.compilation, "call_with_frame_room", record)
+    x = torch.randn(5, device=device, requires_grad=True)
+    with utils.fresh_cache():
+        torch.compile(lambda x: x.sin() * 3)(x).sum().backward()
+    assert len(calls) == (2 if device == "gxu" else 0)
+
+
+def test_loops_below_any_depth_leave_the_stack_mapped() -> None:
+    def page_faults_below(depth: int) -> list[int]:
+        """Page faults of 300 calls at each depth: where they cross a chunk's end, Python 3.12 maps one for each."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(300):
+            (lambda value: value)(1)
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        return [faults, *(page_faults_below(depth - 1) if depth else [])]
+
+    assert max(call_with_frame_room(page_faults_below, 300)) < 100
 
 
 def test_graph_class_for_a_torch_without_one() -> None:

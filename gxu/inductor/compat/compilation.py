@@ -1,0 +1,37 @@
+"""The patch of compilation itself: how Inductor's passes and code generation are called."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from gxu.inductor.device import DEVICE_TYPE
+from gxu.inductor.frame_stack import call_with_frame_room
+
+
+def patch_frame_stack() -> None:
+    """Graphs of gxu are compiled with room on the stack of frames, which spares Python's mapping and unmapping it.
+
+    Needed until every CPython that torch supports keeps a chunk of it (python/cpython#142183).
+    """
+    from torch._inductor import compile_fx
+
+    original: Callable[..., Any] = compile_fx.fx_codegen_and_compile
+    if getattr(original, "_gxu", False):
+        return
+
+    def is_on_gxu(value: Any) -> bool:
+        return isinstance(value, torch.Tensor) and value.device.type == DEVICE_TYPE
+
+    @functools.wraps(original)
+    def fx_codegen_and_compile(gm: torch.fx.GraphModule, example_inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        values = (node.meta.get("val") for node in gm.graph.nodes)
+        if any(map(is_on_gxu, example_inputs)) or any(map(is_on_gxu, values)):
+            return call_with_frame_room(original, gm, example_inputs, *args, **kwargs)
+        return original(gm, example_inputs, *args, **kwargs)
+
+    fx_codegen_and_compile._gxu = True  # type: ignore[attr-defined]
+    compile_fx.fx_codegen_and_compile = fx_codegen_and_compile
