@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -273,3 +274,46 @@ def test_library_without_a_package(tmp_path: Path) -> None:
     with torch.no_grad():
         model.scale.mul_(2)
     assert_outputs(outputs, expected(6, model.cpu()))
+
+
+def test_compiled_by_aotinductor() -> None:
+    """`torch.compile(options={"use_aoti": True})`: forward and backward pass are a library each."""
+    torch._dynamo.reset()
+    reference = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 4))
+    model = copy.deepcopy(reference).to("gxu")
+    compiled = torch.compile(model, fullgraph=True, options={"use_aoti": True})
+    x = torch.randn(3, 8)
+    result = compiled(x.to("gxu"))
+    torch.testing.assert_close(result.cpu(), reference(x))
+    result.square().sum().backward()
+    reference(x).square().sum().backward()
+    for parameter, wanted in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad.cpu(), wanted.grad)
+
+
+def softmax_of_product(a: Tensor, b: Tensor) -> Tensor:
+    return torch.softmax(a @ b, -1) + 1
+
+
+LOAD_FUNCTION = """
+import sys, torch
+with open(sys.argv[1], "rb") as file:
+    loaded = torch.compiler.load_compiled_function(file)
+a, b = torch.randn(3, 8), torch.randn(8, 5)
+torch.testing.assert_close(loaded(a.to("gxu"), b.to("gxu")).cpu(), torch.softmax(a @ b, -1) + 1)
+print(torch._dynamo.utils.counters["inductor"]["fxgraph_cache_miss"])
+"""
+
+
+def test_compiled_function_in_a_file(tmp_path: Path, run_python: RunPython) -> None:
+    """`aot_compile`, `save_compiled_function` and `load_compiled_function`, in another process without its caches."""
+    torch._dynamo.reset()
+    a, b = torch.randn(3, 8), torch.randn(8, 5)
+    inputs = (a.to("gxu"), b.to("gxu"))
+    compiled = torch.compile(softmax_of_product, fullgraph=True).aot_compile((inputs, {}))
+    torch.testing.assert_close(compiled(*inputs).cpu(), softmax_of_product(a, b))
+    compiled.save_compiled_function(str(tmp_path / "function"))
+    caches = {name: str(tmp_path / name) for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
+    loaded = run_python("-c", LOAD_FUNCTION, str(tmp_path / "function"), env=caches)
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout == "0\n"
