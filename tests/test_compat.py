@@ -446,11 +446,17 @@ def test_graphs_of_gxu_are_compiled_with_room_on_the_stack(device: str, monkeypa
 
 
 def test_loops_below_any_depth_leave_the_stack_mapped() -> None:
+    def leaf() -> None:
+        pass
+
+    # Larger than a frame of the caller, so that it crosses the end of a chunk that 300 of those fill.
+    leaf.__code__ = leaf.__code__.replace(co_stacksize=200)
+
     def page_faults_below(depth: int) -> list[int]:
         """Page faults of 300 calls at each depth: where they cross a chunk's end, Python 3.12 maps one for each."""
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for _ in range(300):
-            (lambda value: value)(1)
+            leaf()
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
         return [faults, *(page_faults_below(depth - 1) if depth else [])]
 

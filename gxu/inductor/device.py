@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -31,3 +32,8 @@ def triton_target(device_type: str, cc: int | str) -> tuple[str, int | str]:
 def device_module() -> ModuleType:
     """`torch.gxu`."""
     return torch.get_device_module(DEVICE_TYPE)
+
+
+def is_gxu_tensor(value: Any) -> bool:
+    """Whether `value` is a tensor, perhaps a fake one, on a gxu device."""
+    return isinstance(value, torch.Tensor) and value.device.type == DEVICE_TYPE

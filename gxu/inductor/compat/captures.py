@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gxu.inductor.compat.device_types import rebind
-from gxu.inductor.device import DEVICE_TYPE
+from gxu.inductor.device import DEVICE_TYPE, is_gxu_tensor
 
 
 def patch_cudagraphs() -> None:
@@ -86,15 +86,12 @@ def patch_cudagraphs_backend() -> None:
     if getattr(original, "_gxu", False):
         return
 
-    def is_on_gxu(value: Any) -> bool:
-        return isinstance(value, torch.Tensor) and value.device.type == DEVICE_TYPE
-
     @functools.wraps(original)
     def cudagraphs(dynamo_model: torch.fx.GraphModule, dynamo_inputs: Any) -> Any:
         from gxu.inductor import captured_backend
 
         values = [node.meta.get("example_value") for node in dynamo_model.graph.nodes]
-        on_gxu = any(is_on_gxu(value) for value in (*values, *dynamo_inputs))
+        on_gxu = any(is_gxu_tensor(value) for value in (*values, *dynamo_inputs))
         return (captured_backend.cudagraphs if on_gxu else original)(dynamo_model, dynamo_inputs)
 
     cudagraphs._gxu = True  # type: ignore[attr-defined]

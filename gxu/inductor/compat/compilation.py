@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gxu.inductor.device import DEVICE_TYPE
+from gxu.inductor.device import is_gxu_tensor
 from gxu.inductor.frame_stack import call_with_frame_room
 
 
@@ -23,13 +23,10 @@ def patch_frame_stack() -> None:
     if getattr(original, "_gxu", False):
         return
 
-    def is_on_gxu(value: Any) -> bool:
-        return isinstance(value, torch.Tensor) and value.device.type == DEVICE_TYPE
-
     @functools.wraps(original)
     def fx_codegen_and_compile(gm: torch.fx.GraphModule, example_inputs: Any, *args: Any, **kwargs: Any) -> Any:
         values = (node.meta.get("val") for node in gm.graph.nodes)
-        if any(map(is_on_gxu, example_inputs)) or any(map(is_on_gxu, values)):
+        if any(map(is_gxu_tensor, example_inputs)) or any(map(is_gxu_tensor, values)):
             return call_with_frame_room(original, gm, example_inputs, *args, **kwargs)
         return original(gm, example_inputs, *args, **kwargs)
 
