@@ -9,6 +9,19 @@ from typing import Any
 import torch
 
 Segment = dict[str, Any]
+FAMILIES = ("segment", "allocation", "active", "inactive_split")
+FAMILIES += ("reserved_bytes", "allocated_bytes", "active_bytes", "inactive_split_bytes")
+KEYS = [f"{family}.{pool}" for family in FAMILIES for pool in ("all", "small_pool", "large_pool")]
+# What other tests still held when the totals of what was allocated and freed began at zero.
+held = dict.fromkeys(KEYS, 0)
+
+
+def reset_statistics() -> None:
+    """Peaks begin at what is in use, totals at zero."""
+    torch.gxu.reset_peak_memory_stats()
+    torch.gxu.reset_accumulated_memory_stats()
+    stats = torch.gxu.memory_stats()
+    held.update({key: stats[f"{key}.current"] for key in KEYS})
 
 
 def check_snapshot(snapshot: dict[str, Any]) -> None:
@@ -46,11 +59,9 @@ def check_statistics(segments: list[Segment], device: int = 0) -> None:
                 counted[f"inactive_split.{pool}"] += is_split and state == "inactive"
                 counted[f"inactive_split_bytes.{pool}"] += size * (is_split and state == "inactive")
     stats = torch.gxu.memory_stats(device)
-    families = ("segment", "allocation", "active", "inactive_split")
-    for family in (*families, "reserved_bytes", "allocated_bytes", "active_bytes", "inactive_split_bytes"):
-        for pool in ("all", "small_pool", "large_pool"):
-            key = f"{family}.{pool}"
-            assert stats[f"{key}.current"] == counted[key], key
-            assert stats[f"{key}.peak"] >= counted[key], key
-            assert stats[f"{key}.allocated"] - stats[f"{key}.freed"] == counted[key], key
+    for key in KEYS:
+        assert stats[f"{key}.current"] == counted[key], key
+        assert stats[f"{key}.peak"] >= counted[key], key
+        since = counted[key] - held[key] if device == 0 else counted[key]
+        assert stats[f"{key}.allocated"] - stats[f"{key}.freed"] == since, key
     assert stats["requested_bytes.all.current"] == counted["requested_bytes.all"]

@@ -8,11 +8,12 @@ import random
 import pytest
 import torch
 from blocked_stream import blocked
-from memory_helpers import check_snapshot, check_statistics
+from memory_helpers import check_snapshot, check_statistics, reset_statistics
 from process_helpers import RunPython
 
 pytestmark = pytest.mark.counts_memory
 MIB = 1 << 20
+SMALL = MIB // 4
 Allocation = tuple[torch.Tensor, int]
 
 
@@ -22,7 +23,7 @@ def empty_memory() -> None:
     torch.gxu.init()
     torch.gxu.synchronize()
     torch.gxu.empty_cache()
-    torch.gxu.reset_peak_memory_stats()
+    reset_statistics()
 
 
 def random_size(generator: random.Random) -> int:
@@ -30,9 +31,9 @@ def random_size(generator: random.Random) -> int:
     return generator.choice(
         [
             generator.randint(1, 2000),
-            generator.randint(1, MIB),
-            generator.randint(MIB - 600, MIB + 600),
-            generator.randint(MIB, 12 * MIB),
+            generator.randint(1, SMALL),
+            generator.randint(SMALL - 600, SMALL + 600),
+            generator.randint(SMALL, 12 * MIB),
         ]
     )
 
@@ -78,9 +79,10 @@ def test_small_blocks_share_a_segment_and_join_again() -> None:
     assert torch.gxu.memory_stats()["segment.small_pool.allocated"] <= segments + 1
 
 
-def test_large_segments_are_cut_where_more_than_a_mebibyte_is_left() -> None:
+def test_large_segments_are_cut_where_more_than_a_small_block_is_left() -> None:
     x = torch.empty(3 * MIB, dtype=torch.uint8, device="gxu")
-    y = torch.empty(17 * MIB + 512, dtype=torch.uint8, device="gxu")  # more than is left: a segment of 18 MiB
+    # More than is left of 20 MiB: a segment of 18 MiB, of which just as much as a small block may have is left.
+    y = torch.empty(18 * MIB - SMALL, dtype=torch.uint8, device="gxu")
     sizes = {segment["total_size"] for segment in torch.gxu.memory_snapshot() if segment["segment_type"] == "large"}
     assert sizes == {20 * MIB, 18 * MIB}
     stats = torch.gxu.memory_stats()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from memory_helpers import check_snapshot, check_statistics
+from memory_helpers import check_snapshot, check_statistics, reset_statistics
 from process_helpers import RunPython
 
 pytestmark = pytest.mark.counts_memory
@@ -24,6 +24,7 @@ def empty_memory() -> None:
     torch.gxu.init()
     torch.gxu.synchronize()
     torch.gxu.empty_cache()
+    reset_statistics()
 
 
 def train(steps: int = 1, features: int = 24) -> float:

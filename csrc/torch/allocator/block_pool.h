@@ -14,7 +14,12 @@ namespace gxu {
 
 struct PrivatePool;
 
-// The free blocks of one device for requests up to 1 MiB ("small") or above.
+// Requests up to this many bytes are cut from segments of 2 MiB, and a larger block is cut when more than this would be
+// left of it. CUDA's allocator has 1 MiB. But weights of half a MiB leave a quarter of such a segment empty: with 1 MiB
+// the first training steps of the models of `bench models` reserve up to a seventh more (docs/memory.md).
+constexpr size_t kSmallBytes = size_t{256} << 10;
+
+// The free blocks of one device for requests up to kSmallBytes ("small") or above.
 //
 // Free small blocks are joined with their free neighbours only when a request finds none of exactly its size, or
 // someone looks: programs ask for the same sizes again and again, and a block that kept its size needs no cutting.

@@ -15,7 +15,6 @@ namespace {
 
 using c10::CachingAllocator::AcceleratorAllocatorConfig;
 using c10::CachingAllocator::kMinBlockSize;
-using c10::CachingAllocator::kSmallSize;
 
 size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -97,7 +96,7 @@ void DeviceCache::free(Block* block, Context context, Lock& lock) {
 }
 
 BlockPool& DeviceCache::pool_for(size_t size, c10::StreamId stream) {
-  const bool is_small = size <= kSmallSize;
+  const bool is_small = size <= kSmallBytes;
   if (C10_UNLIKELY(!directed_.empty())) {
     for (const auto& [id, filter] : directed_) {
       if (filter(stream)) {
@@ -140,7 +139,7 @@ bool DeviceCache::should_split(const Block& block, size_t size) const {
   if (pool.is_small()) {
     return rest >= kMinBlockSize;
   }
-  return rest > kSmallSize && size < AcceleratorAllocatorConfig::max_split_size();
+  return rest > kSmallBytes && size < AcceleratorAllocatorConfig::max_split_size();
 }
 
 void DeviceCache::give_out(Block* block, size_t size, size_t requested, Context context) {

@@ -27,9 +27,9 @@ using StreamFilter = std::function<bool(c10::StreamId)>;
 // What c10::CachingDeviceAllocator::SegmentInfo has, with the blocks in order.
 using c10::CachingDeviceAllocator::SegmentInfo;
 
-// Requests are rounded up to multiples of 512 bytes. Those up to 1 MiB are cut from segments of 2 MiB, larger ones from
-// segments of 20 MiB or, from 10 MiB on, of their own size; a free block joins its free neighbours. A block is given
-// out again only on its own stream, where the order of the work makes that safe without a wait.
+// Requests are rounded up to multiples of 512 bytes. Those up to 256 KiB are cut from segments of 2 MiB, larger ones
+// from segments of 20 MiB or, from 10 MiB on, of their own size; a free block joins its free neighbours. A block is
+// given out again only on its own stream, where the order of the work makes that safe without a wait.
 //
 // Every function is called with the allocator's lock held. Those that take it as an argument let go of it while they
 // ask the runtime for memory, give some back or wait for the device.

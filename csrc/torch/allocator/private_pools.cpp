@@ -51,7 +51,7 @@ void DeviceCache::end_allocate_to_pool(c10::MempoolId_t id) {
 Block* DeviceCache::find_in_pools_for_oom(size_t size, c10::StreamId stream) {
   for (const auto& [id, pool] : private_pools_) {
     if (pool->use_on_oom) {
-      Block* block = find_free(size <= c10::CachingAllocator::kSmallSize ? pool->small : pool->large, size, stream);
+      Block* block = find_free(size <= kSmallBytes ? pool->small : pool->large, size, stream);
       if (block != nullptr) {
         return block;
       }

@@ -22,7 +22,6 @@ using c10::CachingAllocator::kMinBlockSize;
 using c10::CachingAllocator::kMinLargeAlloc;
 using c10::CachingAllocator::kRoundLarge;
 using c10::CachingAllocator::kSmallBuffer;
-using c10::CachingAllocator::kSmallSize;
 
 // Without the allocator's lock, and without the GIL where this thread has it: what the thread waits for may be a host
 // function in a stream, and that may need either.
@@ -45,7 +44,7 @@ class Unlocked {
 };
 
 size_t segment_size(size_t size) {
-  if (size <= kSmallSize) {
+  if (size <= kSmallBytes) {
     return kSmallBuffer;
   }
   if (size < kMinLargeAlloc) {
