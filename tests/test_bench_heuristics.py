@@ -44,6 +44,17 @@ def test_search_is_undone() -> None:
     assert GXUCoordescTuner.autotune is CoordescTuner.autotune
 
 
+def test_dynamo_keeps_variants_of_a_workload_apart() -> None:
+    from torch._dynamo import trace_rules
+
+    function = heuristics.WORKLOADS[0].function
+    copies = [heuristics._copy(function) for _ in range(2)]
+    assert copies[0].__code__ is not copies[1].__code__
+    assert not any(trace_rules.check(copy) for copy in copies), "Dynamo would wrap them in a function that they share"
+    x, y = torch.randn(2, 10)
+    assert torch.equal(copies[0](x, y), function(x, y))
+
+
 def test_wrong_numbers_are_an_error() -> None:
     workload = heuristics.Workload("sum", lambda x: x + 1, ((100,),))
     operands = [torch.zeros(100, device="gxu")]

@@ -134,15 +134,21 @@ def _launched_blocks() -> Iterator[list[str]]:
         GXUCachingAutotuner._build_fast_launcher = original  # type: ignore[method-assign]
 
 
+def _copy(function: Callable[..., Tensor]) -> FunctionType:
+    """The function with code of its own: Dynamo keeps what it compiled by code object, and up to eight of each.
+
+    Code in gxu's files would be called from one function of Dynamo's, which all copies would share.
+    """
+    return FunctionType(function.__code__.replace(co_filename="<workload>"), function.__globals__)
+
+
 def _compile(
     workload: Workload, operands: Sequence[Tensor], expected: Tensor, **options: Any
 ) -> tuple[Callable[[], Tensor], str]:
     """The compiled workload, called once, and its kernels' blocks."""
     from torch._inductor import config as inductor_config
 
-    # Dynamo keeps what it compiled by code object: each variant has one of its own.
-    own = FunctionType(workload.function.__code__.replace(), workload.function.__globals__)
-    function = torch.compile(own, fullgraph=True, dynamic=False)
+    function = torch.compile(_copy(workload.function), fullgraph=True, dynamic=False)
     with inductor_config.patch(force_disable_caches=True, **options), _launched_blocks() as blocks:
         result = function(*operands)
         function(*operands)
