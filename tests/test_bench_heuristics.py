@@ -10,6 +10,7 @@ import torch
 from triton import Config
 
 from gxu.benchmarks import heuristics
+from gxu.benchmarks.plot import draw
 from gxu.cli import bench_heuristics
 from gxu.cli.errors import UsageError
 from gxu.cli.main import main
@@ -66,6 +67,16 @@ def test_unknown_row_is_named() -> None:
     with pytest.raises(UsageError, match="no row has that in its name; the rows are: pointwise, 4 K;"):
         bench_heuristics.select(["elephant"])
     assert main(["bench", "heuristics", "--filter", "elephant"]) == 2
+
+
+def test_the_plot_compares_with_torchs_blocks_and_with_the_best(tmp_path: Path) -> None:
+    row = heuristics.Row("sum", 2.0, 3.0, 1.0, 1.5, 0.5, 7, "X=1", "X=2")
+    assert bench_heuristics.bars([row]) == [
+        ("sum", 1.5, 1.0, "torch's blocks"),
+        ("sum", 0.5, heuristics.BAR, "the best blocks"),
+    ]
+    draw(bench_heuristics.bars([row]), tmp_path / "rows.svg")
+    assert "torch's blocks" in (tmp_path / "rows.svg").read_text()
 
 
 def test_one_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
