@@ -15,8 +15,8 @@ namespace gxu {
 struct PrivatePool;
 
 // Requests up to this many bytes are cut from segments of 2 MiB, and a larger block is cut when more than this would be
-// left of it. CUDA's allocator has 1 MiB. But weights of half a MiB leave a quarter of such a segment empty: with 1 MiB
-// the first training steps of the models of `bench models` reserve up to a seventh more (docs/memory.md).
+// left of it. CUDA's allocator has 1 MiB. But weights of 576 KiB leave a sixth of such a segment empty: with 1 MiB the
+// first training steps of the models of `bench models` reserve up to a seventh more (docs/memory.md).
 constexpr size_t kSmallBytes = size_t{256} << 10;
 
 // The free blocks of one device for requests up to kSmallBytes ("small") or above.
