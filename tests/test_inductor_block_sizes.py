@@ -107,7 +107,7 @@ def test_reduction(x: int, r: int, contiguous: bool) -> None:
     assert blocks["XBLOCK"] * blocks["R0_BLOCK"] * 4 <= GXU.L1_cache_size
     if not contiguous:
         assert blocks["R0_BLOCK"] == 1
-        assert blocks["XBLOCK"] >= min(64, block_sizes.next_power_of_2(x))
+        assert blocks["XBLOCK"] >= min(256, block_sizes.next_power_of_2(x))
 
 
 @given(st.integers(1, 256), st.integers(1, 256), st.integers(1, 4096), st.integers(1, 4096), st.booleans())
@@ -139,8 +139,8 @@ def test_split_examples() -> None:
     assert split(48 * 32768, 1, True) == 48
     assert split(1_000_000, 1, True) == 25  # 30 pieces would do; 25 divides
     assert split(100_000_000, 48, True) == 1
-    assert split(8192, 384, False) == 8  # six programs of 64 columns become 48
-    assert split(1 << 20, 2, False) == 1024  # 64 pairs of columns a program
+    assert split(8192, 384, False) == 32  # two programs, of 256 columns and of half of them, become 48
+    assert split(1 << 20, 2, False) == 4096  # 128 pairs of columns a program
 
 
 def test_rows_are_kept_while_they_fit_the_cache() -> None:

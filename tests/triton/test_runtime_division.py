@@ -1,4 +1,4 @@
-"""Indices divided by numbers that are known at run time only: loops are cut where quotients change."""
+"""Indices divided by numbers, some known at run time only: loops are cut where quotients change."""
 
 from __future__ import annotations
 
@@ -77,3 +77,30 @@ def test_one_division_along_two_axes(period: int) -> None:
     _, y = launch(both_axes, (1,), x, torch.zeros(64, 64), period, N=64)
     folded = torch.arange(64) % period
     assert_same(y, x[folded][None, :] * folded[:, None])
+
+
+@triton.jit
+def add_bias(x, bias, y, size, FIRST: tl.constexpr, PERIOD: tl.constexpr, STEPS: tl.constexpr, B: tl.constexpr):
+    """Sums over blocks of whole rows that start anywhere, and a row added: what Inductor makes of a split reduction."""
+    i = FIRST + tl.program_id(0) * B + tl.arange(0, B)
+    total = tl.zeros([B], tl.float32)
+    for step in range(STEPS):
+        total += tl.load(x + i % PERIOD + PERIOD * (step + STEPS * (i // PERIOD)), i < size, other=0.0)
+    tl.store(y + i, total + tl.load(bias + i % PERIOD, i < size, other=0.0), i < size)
+
+
+@pytest.mark.parametrize("period", [100, 1000, 1024, 5000])
+@pytest.mark.parametrize("block", [32, 512, 2048])
+@pytest.mark.parametrize("first", [0, 7])
+def test_periods_around_a_block(period: int, block: int, first: int) -> None:
+    """Periods shorter and longer than a block, which vectors fit or do not: none is read lane by lane."""
+    pieces, steps = 3, 4
+    size = pieces * period
+    x, bias = torch.randn(pieces, steps, period), torch.randn(period)
+    x[0, 0, 8], bias[-1] = float("nan"), float("inf")
+    out = torch.full((size,), 7.0)
+    kernel = add_bias[(triton.cdiv(size - first, block),)](x, bias, out, size, first, period, steps, block)
+    expected = (x[:, 0] + x[:, 1] + x[:, 2] + x[:, 3] + bias).flatten()
+    expected[:first] = 7.0
+    assert_same(out, expected)
+    assert "gather" not in kernel.asm["llir"]

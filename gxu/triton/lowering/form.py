@@ -333,7 +333,8 @@ def _cut_at_wraps(loop: Loop, roots: list[Root]) -> None:
         return
     for root in roots:
         for wrap in root.wraps:
-            worth_it = not isinstance(wrap.period, int) or _SHORTEST_PIECE <= wrap.period < loop.axis.size
+            # Periods longer than the axis wrap once at most: enough to turn what it reads into gathers.
+            worth_it = not isinstance(wrap.period, int) or wrap.period >= _SHORTEST_PIECE
             if wrap.axis.find() is loop.axis and worth_it:
                 dims = tuple(d.find() if isinstance(d, Axis) else d for d in wrap.dims)
                 loop.wraps.append(Wrap(wrap.op, dims, loop.axis, wrap.period))

@@ -41,8 +41,9 @@ def _block_size(rows: Loop, columns: Loop, vector_bytes: int) -> int:
         return 0
     widest = max(root.widest for root in columns.body if isinstance(root, Root))
     block = min(_LARGEST_BLOCK, columns.lanes, vector_bytes * 8 // widest)
-    if any(not isinstance(wrap.period, int) or wrap.period % block for wrap in (*rows.wraps, *columns.wraps)):
-        return 0
+    for wrap in (*rows.wraps, *columns.wraps):
+        if not isinstance(wrap.period, int) or (wrap.period < wrap.axis.size and wrap.period % block):
+            return 0
     return block if block >= _SMALLEST_BLOCK and rows.axis.size >= block else 0
 
 
