@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..ir.module import Block, Op, Value
+from ..ir.module import Block, Op, Value, constant_of
+from ..ir.types import byte_size
 from . import integers
 from .elementwise import ELEMENTWISE
 from .evaluate import ZERO, Buffer, Progress
+from .prefetch import Steps
 from .values import Val, constant
 
 if TYPE_CHECKING:
@@ -32,9 +34,22 @@ def _for(w: KernelWriter, op: Op) -> None:
         w.e.depth_of[op.body] = w.b.depth
         w.e.scalars[op.body.args[0]] = loop.iv
         _bind(w, carried, args, loop.carried, terminator)
+        w.e.steps.append(Steps(op, _moves(carried, args)))
         w.block(op.body)
         loop.next = _advance(w, carried, terminator, terminator.operands)
+        w.e.steps.pop()
     _bind(w, carried, op.results, loop.results)
+
+
+def _moves(carried: list[Carried], args: list[Value]) -> dict[Value, int]:
+    """By how much tiles move with each iteration, where that is known; in bytes for pointers."""
+    moves = {}
+    for state, arg in zip(carried, args, strict=True):
+        if isinstance(state, CarriedProgress):
+            steps = [number for step in state.steps if isinstance(number := constant_of(step), int)]
+            if len(steps) == len(state.steps):
+                moves[arg] = sum(steps) * (byte_size(arg.type.pointee) if arg.type.is_pointer else 1)
+    return moves
 
 
 def _while(w: KernelWriter, op: Op) -> None:

@@ -11,7 +11,7 @@ from ..analysis.strides import StrideAnalysis
 from ..errors import UnsupportedError
 from ..ir.module import Block, Op, Value
 from ..lowering.walk import VIEWS, bound_sides
-from . import integers, memory
+from . import integers, memory, prefetch
 from .builder import Builder
 from .elementwise import DIVISION_OPCODES, ELEMENTWISE
 from .rearrange import REARRANGED, reshaped_index, table
@@ -80,6 +80,7 @@ class Evaluator:
         self.progress: dict[Value, Progress] = {}
         self.depth_of: dict[Block, int] = {}
         self.facts = Facts()
+        self.steps: list[prefetch.Steps] = []  # of the loops of the program that are open, inside out last
         self._views: dict[str, Callable[[Op, Index], Val]] = {
             "tt.splat": self._splat,
             "tt.expand_dims": self._expand_dims,
@@ -229,6 +230,8 @@ class Evaluator:
         fill = self.at(other, index) if other is not None else None
         if self.facts.lane_mask is not None and address.lanes > 1:
             condition = memory.both(self.b, condition, self.facts.lane_mask)
+        if self.steps:
+            prefetch.ahead_of(self.b, op, address, self.steps[-1], max(at_least, address.depth))
         return memory.load(
             self.b, address, op.result.type.elem, condition, fill, at_least=at_least, volatile=is_volatile(op), op=op
         )
