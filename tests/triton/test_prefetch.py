@@ -70,6 +70,8 @@ def elsewhere(x, indices, out, rows, step, KIND: tl.constexpr, B: tl.constexpr):
     for row in range(rows):
         if KIND == "short step":
             at = i + 64 * row
+        elif KIND == "in one piece":
+            at = i + B * row
         elif KIND == "gathered":
             at = i * 4096 + 1024 * row
         elif KIND == "looked up":
@@ -84,13 +86,24 @@ def elsewhere(x, indices, out, rows, step, KIND: tl.constexpr, B: tl.constexpr):
     tl.store(out + i, total)
 
 
-@pytest.mark.parametrize("kind", ["short step", "gathered", "looked up", "not a constant", "not the same", "in place"])
-def test_what_is_not_asked_for(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "block"),
+    [
+        ("short step", 64),
+        ("in one piece", 512),
+        ("gathered", 64),
+        ("looked up", 64),
+        ("not a constant", 64),
+        ("not the same", 64),
+        ("in place", 64),
+    ],
+)
+def test_what_is_not_asked_for(kind: str, block: int) -> None:
     rows = 9
     x, indices = torch.randn(1 << 19), torch.randint(0, 100, (rows,), dtype=torch.int32)
-    agree(elsewhere, (1,), x, indices, torch.zeros(64), rows, 1024, KIND=kind, B=64, rtol=1e-5, atol=1e-5)
-    compiled = elsewhere[(1,)](x.to("gxu"), indices.to("gxu"), torch.zeros(64, device="gxu"), rows, 1024, kind, 64)
-    assert not prefetched(compiled)
+    agree(elsewhere, (1,), x, indices, torch.zeros(block), rows, 1024, KIND=kind, B=block, rtol=1e-5, atol=1e-5)
+    out = torch.zeros(block, device="gxu")
+    assert not prefetched(elsewhere[(1,)](x.to("gxu"), indices.to("gxu"), out, rows, 1024, kind, block))
 
 
 def test_behind_the_end_of_memory() -> None:

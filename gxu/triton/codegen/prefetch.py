@@ -97,7 +97,7 @@ def ahead_of(b: Builder, op: Op, address: Val, steps: Steps, depth: int) -> None
     if address.base is None or address.stride != size or tile > _LARGEST_TILE:
         return
     step = steps.of(pointer)
-    if step is None or abs(step) < max(_SHORTEST_STEP, tile):
+    if step is None or abs(step) < _SHORTEST_STEP or abs(step) <= tile:
         return
     iterations = min(_MOST_AHEAD, _BYTES_AHEAD // tile)
     b.declare("llvm.prefetch.p0", "void", ["ptr", "i32", "i32", "i32"])
