@@ -114,6 +114,7 @@ def test_behind_the_end_of_memory() -> None:
         x.copy_(torch.randn(x.numel()))
         expected = x.view(rows, -1)[:, -64:].sum(0)
         out = torch.zeros(64)
-        by_index[(1,)](x, out, rows, page // 4 - 64, page // 4, 1, 64)
+        kernel = by_index[(1,)](x, out, rows, page // 4 - 64, page // 4, 1, 64)
+        assert prefetched(kernel) >= {8 * page}
         assert_same(out, expected, rtol=1e-5, atol=1e-5)
         del x

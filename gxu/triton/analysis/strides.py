@@ -21,7 +21,7 @@ REMAINDERS: Final = {"arith.remsi", "arith.remui"}
 QUOTIENTS: Final = {"arith.divsi", "arith.divui"}
 # Elements, a vector of four bytes each with AVX-512: what wraps more often is no progression at all.
 SHORTEST_PERIOD: Final = 16
-_PRESERVING = {"arith.extsi", "arith.extui", "arith.trunci", "arith.index_cast", "arith.index_castui"}
+PRESERVING: Final = {"arith.extsi", "arith.extui", "arith.trunci", "arith.index_cast", "arith.index_castui"}
 
 
 class StrideAnalysis:
@@ -52,7 +52,7 @@ class StrideAnalysis:
             strides = rule(self, op)
         elif op.name in _LINEAR:
             strides = self._linear(op)
-        elif op.name in _PRESERVING:
+        elif op.name in PRESERVING:
             strides = self.of(op.operands[0])
         else:
             strides = self._elementwise(value, op)

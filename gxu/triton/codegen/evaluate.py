@@ -80,7 +80,7 @@ class Evaluator:
         self.progress: dict[Value, Progress] = {}
         self.depth_of: dict[Block, int] = {}
         self.facts = Facts()
-        self.steps: list[prefetch.Steps] = []  # of the loops of the program that are open, inside out last
+        self.steps: list[prefetch.Steps] = []  # of the loops of the program that are open, the innermost last
         self._views: dict[str, Callable[[Op, Index], Val]] = {
             "tt.splat": self._splat,
             "tt.expand_dims": self._expand_dims,

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 
+from ..analysis.strides import PRESERVING
 from ..ir.module import Block, Op, Value, constant_of
 from ..ir.types import byte_size
+from ..lowering.walk import VIEWS
 from .builder import Builder
 from .values import Val, constant
 
@@ -24,10 +26,6 @@ _BYTES_AHEAD = 16 * 1024
 _LARGEST_TILE = 4096
 
 _SUMS = {"arith.addi": 1, "arith.subi": -1, "tt.addptr": 1}
-_SAME = {
-    *("tt.splat", "tt.expand_dims", "tt.broadcast", "tt.trans", "tt.reshape"),
-    *("arith.extsi", "arith.extui", "arith.trunci", "arith.index_cast", "arith.index_castui"),
-}
 
 
 class Steps:
@@ -64,7 +62,7 @@ class Steps:
             steps.append(step)
         if not any(steps):
             return 0
-        if op.name in _SAME:
+        if op.name in VIEWS or op.name in PRESERVING:
             return steps[0]
         if op.name in _SUMS:
             scale = byte_size(op.result.type.pointee) if op.name == "tt.addptr" else 1
