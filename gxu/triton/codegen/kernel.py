@@ -13,7 +13,7 @@ from ..errors import UnsupportedError
 from ..ir.module import Block, Function, Op, Value
 from ..ir.types import byte_size
 from ..lowering.form import form_loops
-from ..lowering.hazards import may_overwrite, stale_loads
+from ..lowering.hazards import stale_loads
 from ..lowering.loops import RESULTS, Loop, Root, loops_of, render
 from ..lowering.operands import lies_transposed, only_multiplied, untransposed
 from ..lowering.reads import KEPT_OPERANDS
@@ -283,9 +283,10 @@ class KernelWriter:
             if root.kind in RESULTS and root.buffered:
                 root.outputs = [self.allocate(result) for result in root.results]
         for root in roots:
-            carried = self.carried.get(root.outputs[0]) if isinstance(root.outputs[0], Buffer) else None
-            if carried is not None and may_overwrite(root, carried.value, roots):
-                root.outputs = [carried.in_place()]
+            if root.replaces is not None:
+                buffer = root.outputs[0]
+                assert isinstance(buffer, Buffer)
+                root.outputs = [self.carried[buffer].in_place()]
         for loop in loops_of(items):
             loop.blocks = [self._block(loop, load) for load, _ in loop.transposed]
         self._count_work(items, 1)
@@ -301,7 +302,9 @@ class KernelWriter:
         roots = []
         for kind, op, value, buffer in pending:
             fills = value is not None and self.e.buffers.get(value) is buffer
-            root = self.walker.make(kind, op, value, fills=fills)
+            carried = self.carried.get(buffer) if buffer is not None else None
+            replaces = carried.value if carried is not None else None
+            root = self.walker.make(kind, op, value, fills=fills, replaces=replaces)
             root.outputs = [buffer]
             root.transposed = buffer is not None and buffer.transposed
             roots.append(root)

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from ..analysis.effects import same_memory
 from ..ir.module import Value
 from ..ir.types import byte_size
+from .hazards import may_overwrite
 from .loops import FOLDS, RESULTS, Access, Atom, Axis, Dim, Loop, Root, Wrap, roots_of, same_element
 from .transposes import find_transposes
 from .walk import identity_of, scans_by_vectors
@@ -28,6 +29,7 @@ def form_loops(roots: list[Root], escaping: set[Value], vector_bytes: int) -> li
     _choose_vector_axes(roots)
     items = _fuse(roots, {root: [a.find() for a in root.axes if a is not None] for root in roots})
     _place(items, [])
+    _write_in_place(roots)
     producers = {result: root for root in roots if root.kind in RESULTS for result in root.results}
     for root in roots:
         if root.kind in RESULTS:
@@ -41,6 +43,13 @@ def form_loops(roots: list[Root], escaping: set[Value], vector_bytes: int) -> li
     _choose_lanes(items, vector_bytes)
     find_transposes(items, vector_bytes)
     return items
+
+
+def _write_in_place(roots: list[Root]) -> None:
+    """Tiles that loops carry keep their memory where they may."""
+    for root in roots:
+        if root.replaces is not None and not may_overwrite(root, root.replaces, roots):
+            root.replaces, root.atoms = None, frozenset()  # elsewhere, indices outside masks must be copied
 
 
 # -- 1. axes -----------------------------------------------------------------------------------------------------------

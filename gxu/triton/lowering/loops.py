@@ -96,6 +96,7 @@ class Root:
     wraps: list[Wrap] = field(default_factory=list)
     costly: dict[Value, list[tuple[Dim, ...]]] = field(default_factory=dict)  # values worth computing once
     readers: list[Root] = field(default_factory=list)  # of a buffer that only this segment needs
+    replaces: Value | None = None  # the loop-carried tile in whose memory a buffer is written
     transposed: bool = False  # a buffer's memory has the last two dimensions exchanged
     cost: int = 0
     widest: int = 32  # bits of the widest element that is loaded, stored or computed

@@ -72,16 +72,19 @@ class Walker:
         self.pieces = PieceStrides(strides)
         self.in_memory = in_memory
 
-    def make(self, kind: str, op: Op, value: Value | None = None, *, fills: bool = False) -> Root:
+    def make(
+        self, kind: str, op: Op, value: Value | None = None, *, fills: bool = False, replaces: Value | None = None
+    ) -> Root:
         """A root with fresh axes for a store, an atomic, a reduction, or a buffer for ``value``.
 
         ``fills`` says that the buffer is where everybody else reads the value, so that it must be computed for it.
+        ``replaces`` is the tile that a loop carries, if this is its next value.
         """
         if kind == "opaque":
             return self._opaque(op)
         shape = value.type.shape if value is not None else op.operands[0].type.shape
         axes = tuple(Axis(size) if size > 1 else None for size in shape)
-        root = Root(kind, op, axes, value)
+        root = Root(kind, op, axes, value, replaces=replaces)
         seen: set[tuple[Value, Dims]] = set()
         if kind in FOLDS:
             root.reduce_dim = op.attrs["axis"]
@@ -171,6 +174,8 @@ class Walker:
     def _atoms(self, root: Root) -> list[Atom]:
         """Comparisons that must hold for the root to do anything at an index."""
         op = root.op
+        if root.replaces is not None:
+            return self._updated(root.value, root.replaces, root.axes)
         if root.kind == "store" and len(op.operands) > 2:
             return self.conjuncts(op.operands[2], root.axes)
         if op.name == "tt.atomic_rmw" and len(op.operands) > 2:
@@ -180,6 +185,13 @@ class Walker:
         if root.kind == "reduce" and len(op.operands) == 1:
             return self._identity_mask(op, root.axes)
         return []
+
+    def _updated(self, value: Value | None, old: Value, dims: Dims) -> list[Atom]:
+        """The mask of ``where(mask, x, old)``: where ``old`` lies already, indices outside it change nothing."""
+        op = value.op if value is not None else None
+        if op is None or op.name != "arith.select" or op.operands[2] is not old or not op.operands[0].type.shape:
+            return []
+        return self.conjuncts(op.operands[0], dims)
 
     def _identity_mask(self, op: Op, dims: Dims) -> list[Atom]:
         """The mask of ``reduce(where(mask, x, identity))``: indices outside it change nothing."""
