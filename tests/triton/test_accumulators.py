@@ -46,7 +46,7 @@ def reads_its_neighbour(x, out, rows, columns, B: tl.constexpr):
     """The old tile is read at other places: its successor must lie elsewhere, all of it."""
     i = tl.arange(0, B)
     total = tl.load(x + i)
-    for row in range(rows):
+    for _ in range(rows):
         total = tl.where(i < columns, total + tl.flip(total, 0), total)
     tl.store(out + i, total)
 
@@ -56,7 +56,7 @@ def swapped(x, out, rows, columns, B: tl.constexpr):
     """Within the mask each tile is the next of the other; the second takes what the first keeps outside of it."""
     i = tl.arange(0, B)
     a, b = tl.load(x + i), tl.load(x + B + i)
-    for row in range(rows):
+    for _ in range(rows):
         a, b = tl.where(i < columns, b + 1, a), tl.where(i < columns, a + 2, a)
     tl.store(out + i, a)
     tl.store(out + B + i, b)
