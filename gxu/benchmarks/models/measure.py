@@ -19,7 +19,7 @@ ERROR_FACTOR = 2.0
 ERROR_FLOOR = {"float32": 1e-6, "bfloat16": 4e-3}
 LATENCY_BAR = 0.85
 #: How often a first call with filled caches is measured, in a new process each: one varies by a fifth.
-WARM_STARTS = 3
+WARM_STARTS = 5
 #: The sides that compile: how their fields in `Row` begin, and their devices.
 COMPILED = {"": DEVICE_TYPE, "inductor_": "cpu"}
 
@@ -41,7 +41,7 @@ class Request:
 class Row:
     """`ratio` is Inductor's C++ latency over gxu's (higher is better). Times in ms and s, memory in MiB.
 
-    `cold_s` is a first call with empty caches, `warm_s` the median of three with those of an earlier process.
+    `cold_s` is a first call with empty caches, `warm_s` the median of five with those of an earlier process.
     `error` is relative to float64, in the 2-norm of all results, or of all gradients. None where it was not measured
     (`--quick`).
     """
@@ -96,13 +96,13 @@ def measure(request: Request, seconds: float, *, quick: bool) -> Row:
 
 
 def _first_calls(request: Request, cache: str) -> dict[str, float]:
-    """A cold start of each side, then WARM_STARTS warm ones in turns, each in a process of its own."""
+    """A cold start of each side, then WARM_STARTS warm ones, each in a process of its own; who comes first changes."""
     figures: dict[str, float] = {}
     warm: dict[str, list[dict[str, float]]] = {prefix: [] for prefix in COMPILED}
     for prefix, device in COMPILED.items():
         figures[f"{prefix}cold_s"] = _ask(request, cache, task="compile", device=device)["seconds"]
-    for _ in range(WARM_STARTS):
-        for prefix, device in COMPILED.items():
+    for turn in range(WARM_STARTS):
+        for prefix, device in sorted(COMPILED.items(), reverse=turn % 2 == 1):
             warm[prefix].append(_ask(request, cache, task="compile", device=device))
     for prefix, starts in warm.items():
         figures[f"{prefix}warm_s"] = statistics.median(start["seconds"] for start in starts)
