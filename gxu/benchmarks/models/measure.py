@@ -71,7 +71,7 @@ class ProcessError(Exception):
 
 
 def measure(request: Request, seconds: float, *, quick: bool) -> Row:
-    """One row; `quick` leaves out compile times and memory, which take eight processes more.
+    """One row; `quick` leaves out compile times and memory, which take twelve processes more.
 
     All processes share one folder of compiler caches: the first of each side finds it empty, the others what that left.
     """
