@@ -179,6 +179,7 @@ class GXUBackend(BaseBackend):
         from .codegen.target import host_target
         from .errors import UnsupportedError
         from .ir.reader import read_module
+        from .lowering.branches import select_branches
         from .lowering.dot_scaled import expand_scaled_dots
         from .lowering.hypercubes import flatten_hypercubes
         from .lowering.inline_assembly import expand_inline_assembly
@@ -202,6 +203,7 @@ class GXUBackend(BaseBackend):
             expand_maps(function)
             expand_scaled_dots(function)
             flatten_hypercubes(function)
+            select_branches(function)
             if options.arguments_alias:
                 let_arguments_meet(function)
             kernel = KernelWriter(

@@ -315,6 +315,8 @@ def compare(b: Builder, predicate: int, x: Val, y: Val) -> Val:
     """``arith.cmpi`` with MLIR's predicate numbers."""
     if predicate < 6 and isinstance(x.const, int) and isinstance(y.const, int):
         return constant(int(_FOLD[predicate](x.const, y.const)), "i1")
+    if predicate == 2 and x.nonneg and x.bound is not None and isinstance(y.const, int) and x.bound < y.const:
+        return constant(1, "i1")  # a loop's own index against the loop's end
     if x.base is not None and y.base is not None and x.stride == y.stride:
         if predicate < 2 or (predicate < 6 and _keeps_order(x) and _keeps_order(y)):
             x, y = x.base, y.base
