@@ -126,3 +126,20 @@ def test_loop_ends_at_the_mask():
     lines = compiled.asm["loops"].splitlines()
     loop = next(number for number, line in enumerate(lines) if line.startswith("for %row"))
     assert " while " in lines[loop + 1], compiled.asm["loops"]
+
+
+@triton.jit
+def known_rows(x, out, ROWS: tl.constexpr, B: tl.constexpr):
+    i = tl.arange(0, B)
+    total = tl.zeros((B,), tl.float32)
+    for row in range(ROWS):
+        total += tl.load(x + row * B + i, row < ROWS, 0.0)
+    tl.store(out + i, total)
+
+
+def test_loop_index_is_in_front_of_the_end():
+    """Inductor's ``r0_mask`` where the block divides: nothing is left of it."""
+    x, out = torch.randn(5 * 64), torch.empty(64, device="gxu")
+    compiled = known_rows[(1,)](x.to("gxu"), out, ROWS=5, B=64)
+    assert "llvm.masked.load" not in compiled.asm["llir"]
+    torch.testing.assert_close(out.cpu(), x.view(5, 64).sum(0))

@@ -5,7 +5,8 @@
 3. Runs of neighbouring roots that share an axis get one loop over it, recursively, as long as no root needs what
 another
    one has not finished.
-4. Masks that every statement of a loop has become its trip count.
+4. Tiles that loops carry keep their memory where they may. Masks that every statement of a loop has become its trip
+   count.
 5. Vector loops get their lanes, and loads along the other axis are marked to be transposed in blocks.
 """
 
@@ -29,7 +30,6 @@ def form_loops(roots: list[Root], escaping: set[Value], vector_bytes: int) -> li
     _choose_vector_axes(roots)
     items = _fuse(roots, {root: [a.find() for a in root.axes if a is not None] for root in roots})
     _place(items, [])
-    _write_in_place(roots)
     producers = {result: root for root in roots if root.kind in RESULTS for result in root.results}
     for root in roots:
         if root.kind in RESULTS:
@@ -39,17 +39,11 @@ def form_loops(roots: list[Root], escaping: set[Value], vector_bytes: int) -> li
             producer = producers.get(value)
             if producer is not None and not _reads_in_register(producer, root, reads):
                 producer.buffered = True
+    _write_in_place(roots)
     _clamp(items)
     _choose_lanes(items, vector_bytes)
     find_transposes(items, vector_bytes)
     return items
-
-
-def _write_in_place(roots: list[Root]) -> None:
-    """Tiles that loops carry keep their memory where they may."""
-    for root in roots:
-        if root.replaces is not None and not may_overwrite(root, root.replaces, roots):
-            root.replaces, root.atoms = None, frozenset()  # elsewhere, indices outside masks must be copied
 
 
 # -- 1. axes -----------------------------------------------------------------------------------------------------------
@@ -252,6 +246,13 @@ def _reads_in_register(producer: Root, consumer: Root, reads: list[tuple[Dim, ..
 
 
 # -- 4. trip counts ----------------------------------------------------------------------------------------------------
+
+
+def _write_in_place(roots: list[Root]) -> None:
+    """Tiles that loops carry keep their memory where they may."""
+    for root in roots:
+        if root.replaces is not None and not may_overwrite(root, root.replaces, roots):
+            root.replaces, root.atoms = None, frozenset()  # elsewhere, indices outside masks must be copied
 
 
 def canonical(atom: Atom) -> Atom:

@@ -175,7 +175,7 @@ class Walker:
         """Comparisons that must hold for the root to do anything at an index."""
         op = root.op
         if root.replaces is not None:
-            return self._updated(root.value, root.replaces, root.axes)
+            return self._updated(root)
         if root.kind == "store" and len(op.operands) > 2:
             return self.conjuncts(op.operands[2], root.axes)
         if op.name == "tt.atomic_rmw" and len(op.operands) > 2:
@@ -186,12 +186,13 @@ class Walker:
             return self._identity_mask(op, root.axes)
         return []
 
-    def _updated(self, value: Value | None, old: Value, dims: Dims) -> list[Atom]:
+    def _updated(self, root: Root) -> list[Atom]:
         """The mask of ``where(mask, x, old)``: where ``old`` lies already, indices outside it change nothing."""
-        op = value.op if value is not None else None
-        if op is None or op.name != "arith.select" or op.operands[2] is not old or not op.operands[0].type.shape:
+        op = root.value.op if root.value is not None else None
+        if op is None or op.name != "arith.select" or op.operands[2] is not root.replaces:
             return []
-        return self.conjuncts(op.operands[0], dims)
+        mask = op.operands[0]
+        return self.conjuncts(mask, root.axes) if mask.type.shape else []
 
     def _identity_mask(self, op: Op, dims: Dims) -> list[Atom]:
         """The mask of ``reduce(where(mask, x, identity))``: indices outside it change nothing."""
