@@ -87,7 +87,7 @@ class Lanes {
       logger.handleDeviceInfo(device_info(device), time);
       for (const auto& [stream, lane] : streams) {
         const std::string name = stream == 0 ? "default stream" : fmt::format("stream {}", lane);
-        logger.handleResourceInfo({lane, lane, device, name}, time);
+        logger.handleResourceInfo(make_resource_info<libkineto::ResourceInfo>(device, lane, name), time);
       }
     }
   }

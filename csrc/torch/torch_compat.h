@@ -5,6 +5,9 @@
 #include <c10/core/CachingDeviceAllocator.h>
 #include <torch/headeronly/version.h>
 
+#include <string>
+#include <type_traits>
+
 #define GXU_TORCH_HAS_GRAPHS (TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 13)
 
 // kineto's own registry elsewhere; the device's name is known when torch starts kineto in both.
@@ -13,6 +16,18 @@
 #else
 #define GXU_TORCH_HAS_PROFILER_REGISTRY 0
 #endif
+
+namespace gxu {
+// The name of a lane in kineto's traces. The structure had a constructor, which took the device first.
+template <typename ResourceInfo>
+ResourceInfo make_resource_info(int64_t device, int64_t lane, const std::string& name) {
+  if constexpr (std::is_aggregate_v<ResourceInfo>) {
+    return {lane, lane, device, name};
+  } else {
+    return {device, lane, lane, name};
+  }
+}
+}  // namespace gxu
 
 // Dimensions had names, which structured kernels are given for their outputs.
 #if __has_include(<ATen/core/Dimname.h>)
@@ -39,8 +54,6 @@ using c10::CachingDeviceAllocator::DeviceStats;
 #else
 
 #include <c10/util/flat_hash_map.h>
-
-#include <string>
 
 #define GXU_OVERRIDE_SINCE_2_13
 
