@@ -14,6 +14,7 @@ import blocked_stream
 import pytest
 import torch
 import torch.distributed as dist
+from torch.torch_version import TorchVersion
 
 MOVED_DTYPES = (
     *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.complex64),
@@ -247,6 +248,8 @@ def all_to_all() -> None:
         dist.all_to_all_single(output, mine, received, splits[rank()])
         rows = [contribution(of, sum(splits[of]), 3, dtype=dtype, seed=seed).split(splits[of]) for of in world()]
         assert_same(output, torch.cat([row[rank()] for row in rows]))
+    if TorchVersion(torch.__version__) < (2, 12):
+        return  # torch 2.11's gloo has none for lists
     outputs = [poisoned(4) for _ in world()]
     dist.all_to_all(outputs, [contribution(rank(), 4, seed=to).to("gxu") for to in world()])
     for of, output in enumerate(outputs):

@@ -17,6 +17,7 @@ import pytest
 import torch
 from process_helpers import ROOT, RunPython
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 TESTS = Path(__file__).parent
 _CMAKE_OF_PYTHON = Path(sys.executable).with_name("cmake")
@@ -305,6 +306,7 @@ print(torch._dynamo.utils.counters["inductor"]["fxgraph_cache_miss"])
 """
 
 
+@pytest.mark.skipif(TorchVersion(torch.__version__) < (2, 12), reason="torch 2.11 has no aot_compile of such functions")
 def test_compiled_function_in_a_file(tmp_path: Path, run_python: RunPython) -> None:
     """`aot_compile`, `save_compiled_function` and `load_compiled_function`, in another process without its caches."""
     torch._dynamo.reset()

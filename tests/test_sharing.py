@@ -36,6 +36,7 @@ from sharing_peer import (
     zero_second,
 )
 from torch import nn
+from torch.torch_version import TorchVersion
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,8 @@ def test_a_tensor_that_comes_back_is_the_same_memory(peer: Peer) -> None:
 
 def test_parameters_and_modules(peer: Peer) -> None:
     parameter = nn.Parameter(torch.randn(3, device="gxu"))
-    assert peer(attributes, parameter) == ("Parameter", True, True, True)
+    knows_gxu = TorchVersion(torch.__version__) >= (2, 12)  # whose memory is shared: torch 2.11 says it of CUDA's alone
+    assert peer(attributes, parameter) == ("Parameter", True, True, knows_gxu)
     model = nn.Linear(3, 3).to("gxu").share_memory()
     before = model.weight.detach().cpu()
     trained = peer(train, model)

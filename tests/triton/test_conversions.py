@@ -62,6 +62,8 @@ def test_floats_are_rounded_to_float8(dtype, source):
     got, wanted = converted(x, dtype), x.to(dtype)
     largest = torch.finfo(dtype).max
     saturated = wanted.float().isnan() & x.isfinite()
+    if dtype == torch.float8_e4m3fn:
+        saturated |= x.isinf()  # in torch 2.13 as well; NaN in torch 2.11
     if dtype == torch.float8_e5m2:
         assert not saturated.any()
     assert torch.equal(got.float()[saturated], torch.copysign(torch.tensor(largest), x.float()[saturated]))

@@ -10,7 +10,7 @@ import torch
 
 from gxu.conformance.case import Case
 from gxu.conformance.triton.comparison import Launch
-from gxu.conformance.triton.data import generator, poison, sample, torch_type
+from gxu.conformance.triton.data import generator, poison, sample, select, torch_type
 
 _ATOMIC = """@triton.jit
 def kernel(x, target, old, n, SHARED, B: tl.constexpr):
@@ -130,8 +130,6 @@ def _cas(dtype: str, how: str) -> None:
     x, target = sample(64, kind, rng, "small"), torch.randint(2, 5, (64,), generator=rng).to(kind)
     wide = torch.float64 if kind.is_floating_point else kind
     before = target.to(wide)
-    wanted = torch.where(before == 3, x.to(wide), before) if wide != torch.uint64 else None
-    if wanted is None:
-        wanted = torch.from_numpy(np.where(target.numpy() == 3, x.numpy(), target.numpy()))
+    wanted = select(before == 3, x.to(wide), before)
     args = [x, target, poison((64,), kind), 64, 1]
     Launch(_CAS.format(how=how), (1,), args, {"B": 64}, {1: wanted, 2: before}, 0, interpreter_ulp=None).check()

@@ -10,7 +10,17 @@ import torch
 
 from gxu.conformance.case import Case
 from gxu.conformance.triton.comparison import Launch
-from gxu.conformance.triton.data import FLOAT8, FLOATS, INTEGERS, generator, language_type, poison, sample, torch_type
+from gxu.conformance.triton.data import (
+    FLOAT8,
+    FLOATS,
+    INTEGERS,
+    generator,
+    language_type,
+    poison,
+    sample,
+    select,
+    torch_type,
+)
 
 _CAST = """@triton.jit
 def kernel(x, out, n, B: tl.constexpr):
@@ -81,7 +91,7 @@ def _cast(source: str, target: str, count: int) -> None:
         x = torch.where(x.double().trunc().clamp(info.min, largest) == x.double().trunc(), x, torch.ones(()).to(kind))
     if wanted_kind.itemsize == 1 and wanted_kind.is_floating_point:
         largest = torch.finfo(wanted_kind).max
-        x = torch.where(x.double().abs() <= largest, x, torch.ones(()).to(kind)) if kind != torch.bool else x
+        x = select(x.double().abs() <= largest, x, torch.ones(()).to(kind)) if kind != torch.bool else x
     if target == "bool":
         wanted = x.double() != 0 if kind.is_floating_point else x != 0
     elif integer:

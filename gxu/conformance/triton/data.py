@@ -49,6 +49,15 @@ def poison(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     return torch.full(shape, POISON).to(dtype)
 
 
+def select(condition: torch.Tensor, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """`torch.where`, which torch 2.11 has not for unsigned integers of more than 8 bits."""
+    bits = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}.get(x.dtype)
+    if bits is None:
+        return torch.where(condition, x, other)
+    assert other.dtype == x.dtype
+    return torch.where(condition, x.view(bits), other.view(bits)).view(x.dtype)
+
+
 def sample(count: int, dtype: torch.dtype, rng: torch.Generator, domain: str = "all") -> torch.Tensor:
     """Random numbers: `all` has special ones and every magnitude, `near` is normal, `positive` within (0.1, 4), `unit`
     within (-1, 1), `small` integers within -8..8, `shift` within the number of bits, `nonzero` all but 0 (and -1)."""

@@ -10,7 +10,17 @@ import torch
 
 from gxu.conformance.case import Case
 from gxu.conformance.triton.comparison import Launch
-from gxu.conformance.triton.data import FLOAT8, FLOATS, INTEGERS, generator, poison, random_bits, sample, torch_type
+from gxu.conformance.triton.data import (
+    FLOAT8,
+    FLOATS,
+    INTEGERS,
+    generator,
+    poison,
+    random_bits,
+    sample,
+    select,
+    torch_type,
+)
 
 _COPY = """@triton.jit
 def kernel(x, keep, out, n, B: tl.constexpr):
@@ -166,7 +176,7 @@ def _load_wanted(
         stored &= i & 2 == 0
     if x.dtype.itemsize == 1 and x.is_floating_point():
         stored &= loaded
-    return {2: torch.where(stored, torch.where(loaded, values, other.to(wide)), wanted)}
+    return {2: select(stored, select(loaded, values, other.to(wide)), wanted)}
 
 
 def _tile(dtype: str, layout: str, shape: tuple[int, int]) -> None:
@@ -238,7 +248,7 @@ def _gather(dtype: str, count: int) -> None:
     index = torch.randint(-5, 55, (count,), generator=rng, dtype=torch.int32)
     inside = (index >= 0) & (index < 50)
     wide = x.double() if x.is_floating_point() else x
-    wanted = torch.where(inside, wide[index.clamp(0, 49).long()], torch.tensor(5, dtype=wide.dtype))
+    wanted = select(inside, wide[index.clamp(0, 49).long()], torch.tensor(5, dtype=wide.dtype))
     args = [x, index, poison((count,), x.dtype), count, 50]
     Launch(_GATHER, (-(-count // 64),), args, {"B": 64}, {2: wanted}, 0).check()
 

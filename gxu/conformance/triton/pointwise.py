@@ -11,7 +11,7 @@ import torch
 
 from gxu.conformance.case import Case
 from gxu.conformance.triton.comparison import Launch
-from gxu.conformance.triton.data import generator, poison, sample, torch_type
+from gxu.conformance.triton.data import generator, poison, sample, select, torch_type
 
 _FLAT = """@triton.jit
 def kernel({pointers}, out, n, B: tl.constexpr):
@@ -94,7 +94,7 @@ class Pointwise:
             keep = torch.ones(count, dtype=torch.bool)
             if size == "masked":
                 keep = torch.rand(count, generator=rng) < 0.7
-                wanted = torch.where(keep, wanted, out.to(wanted.dtype))
+                wanted = select(keep, wanted, out.to(wanted.dtype))
             args = [*inputs, out, keep, rows, columns]
             self.launch(_TILE, (-(-rows // 4),), args, {"M": 4, "N": 32}, wanted)
 
