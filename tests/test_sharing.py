@@ -60,6 +60,7 @@ def test_values_and_geometry_arrive(peer: Peer, dtype: torch.dtype) -> None:
 def test_a_stream_waits_for_an_event_of_another_process(peer: Peer) -> None:
     """The other process fills the tensor behind a wait for this one's event, and this one reads it behind its."""
     x = torch.zeros(1000, device="gxu")
+    peer(keep, x)  # memory that is sent for the first time moves, which waits for all streams
     ready, filled = torch.gxu.Event(interprocess=True), torch.gxu.Event(interprocess=True)
     stream = torch.gxu.Stream()
     with blocked(stream) as go_on:

@@ -140,7 +140,18 @@ SharedStorage share_storage(const c10::Storage& storage) {
   c10::StorageImpl& impl = *storage.unsafeGetStorageImpl();
   TORCH_CHECK(impl.device_type() == kGxu, "expected a storage on ", device_name(), ", but got one on ", impl.device());
   TORCH_CHECK(impl.nbytes() > 0, "a storage without memory cannot be shared");
-  synchronize_device(impl.device().index());
+  bool is_shared = false;
+  {
+    std::lock_guard<std::mutex> lock(*mutex);
+    is_shared = shared_block(impl) != nullptr;
+  }
+  // Memory that is about to move must be idle on all streams; what was shared before is ready with the caller's stream.
+  if (is_shared) {
+    const DeviceScope scope(impl.device().index());
+    GXU_CALL(gxuStreamSynchronize, native_stream(current_stream_id(impl.device().index())));
+  } else {
+    synchronize_device(impl.device().index());
+  }
   free_opened_memory();
   std::lock_guard<std::mutex> lock(*mutex);
   SharedBlock* found = shared_block(impl);
