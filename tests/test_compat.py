@@ -69,6 +69,7 @@ def source_digest(function: Any) -> str:
         (torch._prims.rng_prims.register_run_with_rng_state_op, "632ab15dcc0d6554"),
         (InductorChoices.reduction_split_factor, "be356cc6ab5a5f62"),
         (ir.is_cpu, "aedb87c9969459cd"),
+        (select_algorithm.TritonTemplateKernel.def_kernel, "1af4b40a147f74eb"),
         (ir.StorageBox.should_realize_on_reuse, "4d9f56e34e0f7f9c"),
         (InductorChoices.get_config_heuristics, "9845f28b2ac25128"),
         (flex_attention._validate_device, "640a608a661e2787"),
@@ -376,6 +377,16 @@ def test_results_of_exp_are_kept_as_on_the_cpu() -> None:
         torch.testing.assert_close(result.cpu(), wanted)
     assert "".join(code).count("libdevice.log1p(") == 1
     assert ir.is_cpu(torch.device("cpu")) and not ir.is_cpu(torch.device("cuda")) and not ir.is_cpu(None)
+
+
+@torch._inductor.config.patch(max_autotune_gemm=True, max_autotune_gemm_backends="TRITON")
+def test_kernels_of_templates_are_decorated_as_the_others() -> None:
+    a, b = torch.randn(20, 30), torch.randn(30, 40)
+    torch._dynamo.reset()
+    result, code = torch._inductor.utils.run_and_get_code(torch.compile(torch.mm), a.to("gxu"), b.to("gxu"))
+    torch.testing.assert_close(result.cpu(), a @ b)
+    before, _ = "".join(code).split("@triton_heuristics.template")
+    assert "from gxu.inductor import heuristics as triton_heuristics" in before
 
 
 def test_has_triton_is_torchs_until_gxu_is_used(run_python: RunPython) -> None:

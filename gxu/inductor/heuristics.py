@@ -19,8 +19,6 @@ from triton import Config
 
 from gxu.inductor import block_sizes
 from gxu.inductor.autotuner import DeviceCachingAutotuner, GXUCachingAutotuner
-from gxu.inductor.device import DEVICE_TYPE
-from gxu.triton.driver import current_target
 
 Decorator = Callable[[Any], Any]
 
@@ -53,7 +51,7 @@ def _on_device(decorator: Decorator) -> Decorator:
 
 def __getattr__(name: str) -> Any:
     found = getattr(upstream, name)
-    if name not in _DECORATORS or {current_target().backend, DEVICE_TYPE} == {"gxu"}:
+    if name not in _DECORATORS:
         return found
 
     @functools.wraps(found)

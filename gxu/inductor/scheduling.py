@@ -24,9 +24,7 @@ class GXUTritonKernel(TritonKernel):
     @classmethod
     @lru_cache(None)
     def gen_common_triton_imports(cls) -> str:
-        return super().gen_common_triton_imports() + (
-            "\nfrom gxu.inductor import heuristics as triton_heuristics, triton_helpers\n"
-        )
+        return super().gen_common_triton_imports() + compat.HEURISTICS_IMPORT
 
     @classmethod
     def inductor_meta_common(cls) -> dict[str, Any]:

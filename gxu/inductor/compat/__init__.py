@@ -33,12 +33,14 @@ from gxu.inductor.compat.device_types import (
     patch_rng_backend_select,
 )
 from gxu.inductor.compat.heuristics import (
+    HEURISTICS_IMPORT,
     patch_config_heuristics,
     patch_flex_decoding_split,
     patch_grouped_products,
     patch_is_big_gpu,
     patch_realize_heuristics,
     patch_reduction_split_factor,
+    patch_template_kernels,
 )
 from gxu.inductor.compat.products import patch_product_dtypes, patch_shape_of_baddbmm_dtype
 from gxu.inductor.compat.versions import (
@@ -54,6 +56,7 @@ from gxu.inductor.compat.versions import (
 )
 
 __all__ = [
+    "HEURISTICS_IMPORT",
     "NEWER_OP_OVERRIDES",
     "apply",
     "extend_gpu_types",
@@ -83,6 +86,7 @@ def apply() -> None:
     patch_has_triton()
     patch_is_big_gpu()
     patch_realize_heuristics()
+    patch_template_kernels()
     patch_config_heuristics()
     patch_flex_decoding_split()
     patch_grouped_products()

@@ -11,6 +11,9 @@ import torch
 from gxu.inductor.compat.device_types import has_other_gpu, rebind
 from gxu.inductor.device import DEVICE_TYPE
 
+#: What kernels import so that their decorators are this device's.
+HEURISTICS_IMPORT = "\nfrom gxu.inductor import heuristics as triton_heuristics, triton_helpers\n"
+
 
 def patch_reduction_split_factor() -> None:
     """`InductorChoices.reduction_split_factor` thinks in threads per multiprocessor; Inductor takes one choices class
@@ -56,6 +59,24 @@ def patch_realize_heuristics() -> None:
 
     is_cpu._gxu = True  # type: ignore[attr-defined]
     ir.is_cpu = is_cpu  # type: ignore[assignment]
+
+
+def patch_template_kernels() -> None:
+    """Templates are for all devices and write their kernels by one class, `TritonTemplateKernel`, whatever class the
+    device's scheduling names for its other kernels (pytorch#189137): gxu's import this device's heuristics, too."""
+    from torch._inductor.select_algorithm import TritonTemplateKernel
+
+    original: Callable[[], str] = TritonTemplateKernel.gen_common_triton_imports
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def gen_common_triton_imports(self: TritonTemplateKernel) -> str:
+        device = self.output_node.get_device()
+        return original() + (HEURISTICS_IMPORT if device is not None and device.type == DEVICE_TYPE else "")
+
+    gen_common_triton_imports._gxu = True  # type: ignore[attr-defined]
+    TritonTemplateKernel.gen_common_triton_imports = gen_common_triton_imports  # type: ignore
 
 
 def patch_config_heuristics() -> None:
