@@ -76,7 +76,7 @@ def patch_template_kernels() -> None:
         return original() + (HEURISTICS_IMPORT if device is not None and device.type == DEVICE_TYPE else "")
 
     gen_common_triton_imports._gxu = True  # type: ignore[attr-defined]
-    TritonTemplateKernel.gen_common_triton_imports = gen_common_triton_imports  # type: ignore
+    TritonTemplateKernel.gen_common_triton_imports = gen_common_triton_imports  # type: ignore[method-assign, assignment]
 
 
 def patch_config_heuristics() -> None:
