@@ -9,8 +9,12 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch._inductor.codecache import PyCodeCache
+from torch._inductor.runtime.triton_heuristics import CachingAutotuner
+from torch._inductor.utils import run_and_get_code
 
 from gxu import _C
+from gxu.inductor.autotuner import DeviceCachingAutotuner
 
 
 @triton.jit
@@ -53,6 +57,21 @@ def test_kernel_in_a_compiled_function(numel: int, warps: int) -> None:
 
     x, y = torch.randn(numel), torch.randn(numel)
     torch.testing.assert_close(fn(x.to("gxu"), y.to("gxu")).cpu(), torch.sin(x) + 2.5 * y + 1)
+
+
+def test_kernels_in_a_compiled_function_are_launched_as_generated_ones_are() -> None:
+    torch._dynamo.reset()
+
+    @torch.compile(fullgraph=True)
+    def fn(x: Tensor) -> Tensor:
+        out, doubled = torch.empty_like(x), torch.empty_like(x)
+        scaled_add[(4,)](x, x, out, x.numel(), 2.5, BLOCK=256)
+        tuned_double[lambda meta: (triton.cdiv(x.numel(), meta["BLOCK"]),)](out, doubled, x.numel())
+        return doubled
+
+    _, (code,) = run_and_get_code(fn, torch.randn(1000, device="gxu"))
+    kernels = [value for value in vars(PyCodeCache.load(code)).values() if isinstance(value, CachingAutotuner)]
+    assert [type(kernel) for kernel in kernels] == [DeviceCachingAutotuner] * 2
 
 
 def test_autotuned_kernel() -> None:

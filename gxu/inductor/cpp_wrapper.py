@@ -18,6 +18,7 @@ from torch._inductor.virtualized import V
 
 from gxu.inductor import aoti, compat
 from gxu.inductor.device import DEVICE_TYPE
+from gxu.inductor.wrapper import UserKernelLines
 
 #: c10::DeviceType::PrivateUse1, which the type of a model's inputs is compared with.
 _PRIVATEUSE1 = 20
@@ -49,7 +50,7 @@ def _embeds_kernels() -> bool:
     return V.graph.aot_mode and bool(inductor_config.aot_inductor.embed_kernel_binary)
 
 
-class GXUCppWrapper(CppWrapperGpu):
+class GXUCppWrapper(UserKernelLines, CppWrapperGpu):
     """Wrapper of a whole graph; subgraphs are written into it."""
 
     def __init__(self) -> None:

@@ -22,6 +22,7 @@ from torch.fx import GraphModule
 from gxu.inductor import compat
 from gxu.inductor.complex_copies import Copy
 from gxu.inductor.device import device_module
+from gxu.inductor.wrapper import UserKernelLines
 
 
 def _has_values(tensor: torch.Tensor) -> bool:
@@ -105,7 +106,7 @@ def _call(line: str) -> CallLine | None:
     return None
 
 
-class GXUWrapperFxCodegen(WrapperFxCodegen):
+class GXUWrapperFxCodegen(UserKernelLines, WrapperFxCodegen):
     """Wrapper code as a graph module, called with the graph's device as the current one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -15,9 +15,11 @@ from torch._inductor.codegen.wrapper import (
     SubgraphPythonWrapperCodegen,
 )
 from torch._inductor.utils import IndentedBuffer
+from torch._inductor.virtualized import V
 
 from gxu.inductor import async_compile, compat
 from gxu.inductor.device import DEVICE_TYPE
+from gxu.inductor.scheduling import GXUTritonKernel
 
 
 @dataclass
@@ -55,7 +57,16 @@ class CommBufferLine(AllocateLine):
         code.splice(line.getvalue().replace('torch.device("cuda:', f'torch.device("{DEVICE_TYPE}:'))
 
 
-class _GXULines(PythonWrapperCodegen):
+class UserKernelLines(PythonWrapperCodegen):
+    """Defines the kernels that users wrote as the device's own are defined: of `gxu.inductor.heuristics`."""
+
+    @classmethod
+    def _get_triton_info_kernel_cls(cls) -> Any:
+        on_gxu = V.graph.get_current_device_or_throw().type == DEVICE_TYPE
+        return GXUTritonKernel if on_gxu else super()._get_triton_info_kernel_cls()
+
+
+class _GXULines(UserKernelLines):
     """Allocates gxu buffers and sets the device with functions of `gxu._C`, about a microsecond faster than torch's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -42,7 +42,11 @@ from gxu.inductor.compat.heuristics import (
     patch_reduction_split_factor,
     patch_template_kernels,
 )
-from gxu.inductor.compat.products import patch_product_dtypes, patch_shape_of_baddbmm_dtype
+from gxu.inductor.compat.products import (
+    patch_product_dtypes,
+    patch_shape_of_baddbmm_dtype,
+    patch_vector_products,
+)
 from gxu.inductor.compat.versions import (
     NEWER_OP_OVERRIDES,
     fake_tensor_updater,
@@ -101,6 +105,7 @@ def apply() -> None:
     patch_associative_scan()
     patch_cpp_wrapper_header()
     patch_product_dtypes()
+    patch_vector_products()
     patch_is_compile_supported()
     patch_compiled_aoti()
     patch_fx_kernels()

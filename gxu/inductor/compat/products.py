@@ -1,7 +1,9 @@
-"""The patches for products with a result of another dtype: `torch.mm(a, b, out_dtype=torch.float32)` and the like.
+"""The patches of how Inductor computes products.
 
-Inductor's lowerings of them are for CUDA and XPU by name (pytorch#189135), and some of its decompositions of products
-leave `out_dtype` out, so that the result is rounded to the operands' type and has it.
+Those with a result of another dtype, `torch.mm(a, b, out_dtype=torch.float32)` and the like: Inductor's lowerings of
+them are for CUDA and XPU by name (pytorch#189135), and some of its decompositions of products leave `out_dtype` out, so
+that the result is rounded to the operands' type and has it. And products with a vector, which its decompositions make
+sums wherever coordinate descent is on, as with max-autotune, without measuring the library's operator.
 """
 
 from __future__ import annotations
@@ -133,7 +135,6 @@ def patch_product_dtypes() -> None:
 def _lowering(extern: Any, template: Any, name: str) -> Callable[..., Any]:
     from torch._inductor.kernel.mm_common import _is_static_problem, mm_args
     from torch._inductor.kernel_inputs import MMKernelInputs
-    from torch._inductor.select_algorithm import autotune_select_algorithm
     from torch._inductor.utils import use_aten_gemm_kernels, use_triton_template
     from torch._inductor.virtualized import V
 
@@ -145,7 +146,63 @@ def _lowering(extern: Any, template: Any, name: str) -> Callable[..., Any]:
             templates.append(template)
         overrides = {extern.uid: {"out_dtype": out_dtype}}
         choices = V.choices.get_template_configs(inputs, templates, name, kwarg_overrides=overrides)
-        node = autotune_select_algorithm(name, choices, inputs.nodes(), layout)
-        return node[0] if isinstance(node, tuple) else node  # torch 2.11 returns the node alone
+        return _fastest(name, choices, inputs.nodes(), layout)
+
+    return lower
+
+
+def _fastest(name: str, choices: list[Any], operands: list[Any], layout: Any, **options: Any) -> Any:
+    from torch._inductor.select_algorithm import autotune_select_algorithm
+
+    node = autotune_select_algorithm(name, choices, operands, layout, **options)
+    return node[0] if isinstance(node, tuple) else node  # torch 2.11 returns the node alone
+
+
+def patch_vector_products() -> None:
+    """Measures products with a vector on gxu: the library's operator against the sum, `vector_products.SumChoice`."""
+    from torch._inductor import decomposition, lowering
+    from torch._inductor.kernel.bmm import aten_bmm
+    from torch._inductor.kernel.mm import aten_mm
+
+    for operator, extern, name in ((aten.mm.default, aten_mm, "mm"), (aten.bmm.default, aten_bmm, "bmm")):
+        decompose, lower = decomposition.decompositions[operator], lowering.lowerings[operator]
+        _replace(decomposition.decompositions, operator, _is_tensor_on_gxu, _keep_vectors(decompose))
+        _replace(lowering.lowerings, operator, _is_node_on_gxu, _vector_lowering(lower, extern, name))
+
+
+def _keep_vectors(decompose: Callable[..., Any]) -> Callable[..., Any]:
+    """The decomposition, but for products that `_vector_lowering` measures."""
+    from torch._inductor import config
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    def decompose_others(mat1: torch.Tensor, mat2: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        is_vector = statically_known_true(mat1.shape[-2] == 1) or statically_known_true(mat2.shape[-1] == 1)
+        if config.coordinate_descent_tuning and is_vector and statically_known_true(mat1.shape[-1] != 1):
+            return NotImplemented
+        return decompose(mat1, mat2, *args, **kwargs)
+
+    return decompose_others
+
+
+def _vector_lowering(original: Callable[..., Any], extern: Any, name: str) -> Callable[..., Any]:
+    from torch._inductor import config
+    from torch._inductor.kernel.mm_common import mm_args
+    from torch._inductor.kernel_inputs import MMKernelInputs
+    from torch._inductor.utils import use_aten_gemm_kernels
+    from torch._inductor.virtualized import V
+
+    from gxu.inductor import vector_products
+
+    def lower(mat1: Any, mat2: Any, out_dtype: torch.dtype | None = None, **kwargs: Any) -> Any:
+        tuned = config.coordinate_descent_tuning or config.max_autotune or config.max_autotune_gemm
+        if out_dtype is not None or kwargs or not tuned or not vector_products.has_sum(mat1, mat2):
+            return original(mat1, mat2, out_dtype, **kwargs)
+        *_, layout, mat1, mat2 = mm_args(mat1, mat2)
+        inputs = MMKernelInputs([mat1, mat2])
+        library = [extern] if use_aten_gemm_kernels() else []
+        choices = V.choices.get_template_configs(inputs, library, name)
+        choices.append(vector_products.SumChoice(inputs.nodes(), layout))
+        # Chosen now: a choice that is left to the scheduler is one between templates.
+        return _fastest(name, choices, inputs.nodes(), layout, return_multi_template=False)
 
     return lower
