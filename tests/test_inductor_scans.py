@@ -47,6 +47,15 @@ def test_split_scan(dtype: torch.dtype) -> None:
     torch.testing.assert_close(got.cpu().double(), wanted.double(), rtol=tolerance, atol=tolerance)
 
 
+def test_split_scan_beside_reductions() -> None:
+    torch.manual_seed(4)
+    x = torch.randn(1 << 18, dtype=torch.float64)
+    function = lambda x: (x.sum(), x.argmax(), x.cumsum(0), x.amin())  # noqa: E731
+    got, (code,) = run_and_get_code(torch.compile(function, fullgraph=True), x.to("gxu"))
+    assert "triton_heuristics.split_scan" in code
+    torch.testing.assert_close(got, function(x), check_device=False)
+
+
 @pytest.mark.parametrize("right", [False, True])
 @pytest.mark.parametrize("boundaries", [1, 37])
 def test_bucketize(boundaries: int, right: bool) -> None:

@@ -27,7 +27,7 @@ def _register_device_interface() -> None:
     register_device_interface()
     # Dynamo asks it when it meets a user's Triton kernel, before anything of Inductor is imported.
     compat.patch_has_triton()
-    compat.patch_shape_of_baddbmm_dtype()
+    compat.patch_shapes_of_product_dtypes()
 
 
 def _register_trace_rules() -> None:

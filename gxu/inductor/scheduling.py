@@ -100,7 +100,7 @@ class GXUTritonScheduling(TritonScheduling):
     def can_fuse(self, node1: Any, node2: Any) -> bool:
         if complex_copies.writes_complex(node1) or complex_copies.writes_complex(node2):
             return False
-        return bool(super().can_fuse(node1, node2))
+        return not compat.mixes_split_scan(node1, node2) and bool(super().can_fuse(node1, node2))
 
     can_fuse_vertical = can_fuse
     can_fuse_horizontal = can_fuse

@@ -44,7 +44,7 @@ from gxu.inductor.compat.heuristics import (
 )
 from gxu.inductor.compat.products import (
     patch_product_dtypes,
-    patch_shape_of_baddbmm_dtype,
+    patch_shapes_of_product_dtypes,
     patch_vector_products,
 )
 from gxu.inductor.compat.versions import (
@@ -54,6 +54,7 @@ from gxu.inductor.compat.versions import (
     is_left_out_of_fx,
     keep_steady_launcher,
     meta_per_kernel,
+    mixes_split_scan,
     patch_benchmarker,
     patch_fx_kernels,
     register_device_context,
@@ -73,12 +74,13 @@ __all__ = [
     "keep_steady_launcher",
     "mark_used",
     "meta_per_kernel",
+    "mixes_split_scan",
     "patch_benchmarker",
     "patch_cudagraphs_backend",
     "patch_flex_attention",
     "patch_has_triton",
     "patch_opcheck",
-    "patch_shape_of_baddbmm_dtype",
+    "patch_shapes_of_product_dtypes",
     "register_device_context",
 ]
 

@@ -8,6 +8,7 @@ sums wherever coordinate descent is on, as with max-autotune, without measuring 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
@@ -71,21 +72,31 @@ def _baddbmm(
     return _add_product(torch.bmm(batch1, batch2, out_dtype=out_dtype), self, beta, alpha)
 
 
-def patch_shape_of_baddbmm_dtype() -> None:
-    """torch's decomposition of `baddbmm`, which tells shapes, takes the `out_dtype` of this overload for `beta`, and
-    fails on every device. It is looked up where a size is symbolic, and registered as a kernel for other sizes."""
+def patch_shapes_of_product_dtypes() -> None:
+    """torch's decomposition of `baddbmm`, and torch 2.11's of `addmm`, which tell shapes, take the `out_dtype` of these
+    overloads for `beta`, and fail on every device. They are looked up where a size is symbolic, and registered as
+    kernels for other sizes."""
     from torch._decomp import decomposition_table
-    from torch._subclasses.fake_impls import op_implementations_dict
 
-    _replace(decomposition_table, aten.baddbmm.dtype, _is_tensor_on_gxu, _baddbmm)
+    for operator, own in ((aten.addmm.dtype, _addmm), (aten.baddbmm.dtype, _baddbmm)):
+        if "out_dtype" not in inspect.signature(decomposition_table[operator]).parameters:
+            _replace(decomposition_table, operator, _is_tensor_on_gxu, own)
+            _register_fake(operator, own)
+    # torch 2.11 has no shapes for this one, which the FX wrapper calls.
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::bmm.dtype_out", "Meta"):
+        _register_fake(aten.bmm.dtype_out, lambda *_, out: out)
+
+
+def _register_fake(operator: Any, own: Callable[..., Any]) -> None:
+    from torch._subclasses.fake_impls import op_implementations_dict
 
     def fake(mode: Any, operator: Any, self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if not _is_tensor_on_gxu(self):
             return NotImplemented
         with mode:
-            return _baddbmm(self, *args, **kwargs)
+            return own(self, *args, **kwargs)
 
-    op_implementations_dict.setdefault(aten.baddbmm.dtype, fake)
+    op_implementations_dict.setdefault(operator, fake)
 
 
 def patch_product_flops() -> None:
@@ -111,7 +122,7 @@ def patch_product_dtypes() -> None:
 
     if getattr(lowering.lowerings[aten.mm.dtype], "_gxu", False):
         return
-    patch_shape_of_baddbmm_dtype()
+    patch_shapes_of_product_dtypes()
     patch_product_flops()
     # In C++, torch's own choice calls a function of CUDA by name, which no wrapper declares.
     bmm_dtype = ExternKernelChoice(

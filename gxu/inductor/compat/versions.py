@@ -149,6 +149,14 @@ def is_left_out_of_fx(line: Any) -> bool:
     return isinstance(line, str) and line.startswith("assert_size_stride(")
 
 
+def mixes_split_scan(node1: Any, node2: Any) -> bool:
+    """Whether one is a scan whose row is cut among programs, and the other a reduction, which such a kernel cannot
+    hold: torch 2.11 notes so, and fuses them all the same."""
+    if node1.is_split_scan() == node2.is_split_scan():
+        return False
+    return bool((node2 if node1.is_split_scan() else node1).is_reduction())
+
+
 def patch_fx_kernels() -> None:
     """torch 2.11's FX wrapper takes a kernel as a compile worker returns it, without the Python function that its graph
     runs; later ones load that again."""
