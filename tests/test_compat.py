@@ -29,7 +29,7 @@ from torch._inductor import (
     utils,
 )
 from torch._inductor.choices import InductorChoices
-from torch._inductor.codegen import cpp_wrapper_gpu
+from torch._inductor.codegen import cpp_wrapper_gpu, wrapper_fxir
 from torch._inductor.debug import DebugFormatter
 from torch._inductor.fx_passes import freezing_patterns, joint_graph
 from torch._inductor.graph import GraphLowering
@@ -92,6 +92,7 @@ def source_digest(function: Any) -> str:
         (cudagraphs.cudagraphs, "9f912dcb3181f0ce"),
         (torch.distributed.distributed_c10d._new_process_group_helper, "2cc84c8d82793100"),
         (torch.set_default_tensor_type, "dcfd48d5c422c471"),
+        (wrapper_fxir.FxConverter._generate_sym_node, "c5c895b6c8f63f67"),
         (mm.tuned_mm, "d7599ab186cce531"),
         (bmm.tuned_bmm, "a7d2940bea33da6d"),
         (decomposition.mm, "8d4859259d3414bf"),
@@ -144,6 +145,7 @@ def patched_symbols() -> list[Any]:
         torch._inductor.graph.SUPPORTED_MKLDNN_DEVICES,
         torch._C._conv_determine_backend_memory_format,
         torch.set_default_tensor_type,
+        wrapper_fxir.FxConverter._generate_sym_node,
         lowering.lowerings[aten.mm.default],
         lowering.lowerings[aten.bmm.default],
         decomposition.decompositions[aten.mm.default],

@@ -9,6 +9,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch._inductor import config
 from torch._inductor.codecache import PyCodeCache
 from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 from torch._inductor.utils import run_and_get_code
@@ -40,6 +41,21 @@ def inline_ptx(x_ptr, out_ptr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-
     x = tl.load(x_ptr + offsets)
     y = tl.inline_asm_elementwise("mov.b32 $0, %laneid;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1)
     tl.store(out_ptr + offsets, y)
+
+
+@pytest.mark.parametrize("options", [{}, {"cpp_wrapper": True}, {"fx_wrapper": True, "compile_threads": 1}], ids=str)
+def test_float_argument_in_each_wrapper(options: dict[str, Any]) -> None:
+    torch._dynamo.reset()
+
+    def fn(x: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        scaled_add[(4,)](x, x, out, x.numel(), 2.5, BLOCK=256)
+        return out
+
+    x = torch.randn(1000)
+    with config.patch(options):
+        result = torch.compile(fn, fullgraph=True)(x.to("gxu"))
+    torch.testing.assert_close(result.cpu(), 3.5 * x)
 
 
 @pytest.mark.parametrize("warps", [1, 4, 8, 32])

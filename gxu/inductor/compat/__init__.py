@@ -8,7 +8,7 @@ One subject a file; `versions` has what differs between releases of torch.
 from __future__ import annotations
 
 from gxu.inductor.compat.captures import patch_cudagraphs, patch_cudagraphs_backend
-from gxu.inductor.compat.compilation import patch_frame_stack
+from gxu.inductor.compat.compilation import patch_frame_stack, patch_fx_numbers
 from gxu.inductor.compat.cpp import (
     patch_compiled_aoti,
     patch_cpp_build_options,
@@ -112,3 +112,4 @@ def apply() -> None:
     patch_compiled_aoti()
     patch_fx_kernels()
     patch_frame_stack()
+    patch_fx_numbers()

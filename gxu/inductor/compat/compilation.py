@@ -1,4 +1,4 @@
-"""The patch of compilation itself: how Inductor's passes and code generation are called."""
+"""The patches of compilation itself: how Inductor's passes are called, and what code generation accepts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gxu.inductor.device import is_gxu_tensor
+from gxu.inductor.device import DEVICE_TYPE, is_gxu_tensor
 from gxu.inductor.frame_stack import call_with_frame_room
 
 
@@ -32,3 +32,23 @@ def patch_frame_stack() -> None:
 
     fx_codegen_and_compile._gxu = True  # type: ignore[attr-defined]
     compile_fx.fx_codegen_and_compile = fx_codegen_and_compile
+
+
+def patch_fx_numbers() -> None:
+    """The FX wrapper takes a kernel's arguments for integers and sizes, and refuses a float that a user's kernel is
+    called with, on every device."""
+    from torch._inductor.codegen.wrapper_fxir import FxConverter
+    from torch._inductor.virtualized import V
+
+    original: Callable[..., Any] = FxConverter._generate_sym_node
+    if getattr(original, "_gxu", False):
+        return
+
+    @functools.wraps(original)
+    def _generate_sym_node(self: FxConverter, s: Any) -> Any:
+        if isinstance(s, float) and DEVICE_TYPE in V.graph.device_types:
+            return s
+        return original(self, s)
+
+    _generate_sym_node._gxu = True  # type: ignore[attr-defined]
+    FxConverter._generate_sym_node = _generate_sym_node  # type: ignore[method-assign]
