@@ -138,6 +138,7 @@ def patched_symbols() -> list[Any]:
         associative_scan.__code__,
         torch._dynamo.utils.preserve_rng_state,
         select_algorithm.preserve_rng_state,
+        select_algorithm.TritonTemplateKernel.gen_common_triton_imports,
         DebugFormatter.log_autotuning_results,
         cudagraphs.cudagraphs,
         cudagraphs.check_multiple_devices_or_any_cpu_nodes,

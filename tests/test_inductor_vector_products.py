@@ -17,6 +17,8 @@ from torch._inductor import config as inductor_config
 from torch._inductor.utils import run_and_get_code
 from torch.torch_version import TorchVersion
 
+from gxu.inductor.vector_products import SumChoice
+
 pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated", "ignore:dynamo_pgo force disabled")
 
 TUNED = {"max_autotune": True, "coordinate_descent_tuning": True, "force_disable_caches": True}
@@ -25,6 +27,20 @@ LIBRARY = {**TUNED, "test_configs.autotune_choice_name_regex": "mm"}
 
 #: What each chooses, and whether the library is called then.
 CHOICES = pytest.mark.parametrize(("options", "calls"), [(SUM, False), (LIBRARY, True)], ids=["sum", "library"])
+
+
+@pytest.fixture
+def sums(monkeypatch: pytest.MonkeyPatch) -> list[SumChoice]:
+    """The sums that were chosen."""
+    chosen: list[SumChoice] = []
+    lower = SumChoice.output_node
+
+    def output_node(self: SumChoice) -> Any:
+        chosen.append(self)
+        return lower(self)
+
+    monkeypatch.setattr(SumChoice, "output_node", output_node)
+    return chosen
 
 
 def compile_and_check(fn: Callable[..., Any], *args: Any, dynamic: bool = False, **options: Any) -> str:
@@ -76,30 +92,32 @@ def test_untuned_and_other_products_are_left_alone(options: dict[str, Any]) -> N
     assert ("extern_kernels." in outer) == (TorchVersion(torch.__version__) < (2, 12))
 
 
-def test_sum_of_nan_and_infinity() -> None:
+def test_sum_of_nan_and_infinity(sums: list[SumChoice]) -> None:
     row = torch.tensor([[1.0, float("inf"), 2.0, float("nan")]])
     matrix = torch.eye(4)
     matrix[:, 3] = 0
     compile_and_check(torch.mm, row, matrix, **SUM)
     compile_and_check(torch.mm, torch.full((1, 3), float("inf")), torch.ones(3, 2), **SUM)
+    assert len(sums) == 2
 
 
-def test_sum_fuses_with_what_follows() -> None:
+def test_sum_fuses_with_what_follows(sums: list[SumChoice]) -> None:
     def fn(row: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
         return torch.relu(row @ matrix + bias) * 2
 
     code = compile_and_check(fn, operand(1, 100), operand(100, 60, transposed=True), operand(60), **SUM)
-    assert code.count("async_compile.triton(") == 1
+    assert code.count("async_compile.triton(") == len(sums) == 1
 
 
 @CHOICES
 @pytest.mark.parametrize("wrapper", [{"cpp_wrapper": True}, {"fx_wrapper": True, "compile_threads": 1}], ids=str)
-def test_wrappers(wrapper: dict[str, Any], options: dict[str, Any], calls: bool) -> None:
+def test_wrappers(wrapper: dict[str, Any], options: dict[str, Any], calls: bool, sums: list[SumChoice]) -> None:
     compile_and_check(lambda a, b: (a @ b).sin(), operand(1, 50), operand(50, 30), **options, **wrapper)
+    assert bool(sums) != calls
 
 
 @CHOICES
-def test_aoti(tmp_path: Path, options: dict[str, Any], calls: bool) -> None:
+def test_aoti(tmp_path: Path, options: dict[str, Any], calls: bool, sums: list[SumChoice]) -> None:
     class Model(torch.nn.Module):
         def forward(self, row: Tensor, matrix: Tensor) -> Tensor:
             return (row @ matrix).sin()
@@ -109,18 +127,20 @@ def test_aoti(tmp_path: Path, options: dict[str, Any], calls: bool) -> None:
     path = torch._inductor.aoti_compile_and_package(
         exported, package_path=str(tmp_path / "model.pt2"), inductor_configs=options
     )
+    assert bool(sums) != calls
     loaded = torch._inductor.aoti_load_package(path)
     assert_close(loaded(*(arg.to("gxu") for arg in args)), Model()(*in_double(args)))
 
 
 @CHOICES
-def test_dynamic_sizes(options: dict[str, Any], calls: bool) -> None:
+def test_dynamic_sizes(options: dict[str, Any], calls: bool, sums: list[SumChoice]) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(lambda a, b: torch.relu(a @ b), fullgraph=True, dynamic=True)
     with inductor_config.patch(options):
         for k, n in ((20, 30), (31, 7), (1000, 65)):
             args = operand(1, k), operand(k, n)
             assert_close(compiled(*to_device(args, "gxu")), torch.relu(torch.mm(*in_double(args))))
+    assert bool(sums) != calls
 
 
 @torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True)

@@ -23,7 +23,7 @@ from gxu.inductor.device import DEVICE_TYPE, device_module
 MIN_SAMPLES = 5
 MAX_SAMPLES = 1000
 
-#: Milliseconds that a sample takes at least, if that takes no more calls than the other.
+#: Milliseconds that the calls of a sample are to take together, and how many they are at most.
 SAMPLE_MS = 0.1
 MAX_CALLS = 20
 
@@ -51,7 +51,7 @@ def benchmark(fn: Callable[[], Any], warmup: float = 25, rep: float = 100) -> fl
         shortest = _sample(fn)
         while time.perf_counter() < deadline:
             shortest = min(shortest, _sample(fn))
-        calls = max(1, min(MAX_CALLS, round(SAMPLE_MS / max(shortest, SAMPLE_MS / MAX_CALLS))))
+        calls = max(1, round(SAMPLE_MS / max(shortest, SAMPLE_MS / MAX_CALLS)))
         deadline = time.perf_counter() + rep / 1e3
         while len(samples) < MIN_SAMPLES or (time.perf_counter() < deadline and len(samples) < MAX_SAMPLES):
             samples.append(_sample(fn, calls))
