@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -27,8 +26,6 @@ from triton.backends.compiler import BaseBackend, GPUTarget, Language
 
 from .compat import patch_sass
 from .image import seal
-
-_RECURSION = 20_000  # expressions are followed recursively, two or three frames an operation
 
 
 @dataclass(frozen=True)
@@ -193,8 +190,6 @@ class GXUBackend(BaseBackend):
         module.set_attr("generic", ir.builder(module.context).get_unit_attr())
         program = read_module(module.str())
         function = program.kernel(name)
-        limit = sys.getrecursionlimit()
-        sys.setrecursionlimit(max(limit, _RECURSION))
         try:
             structure(program, function)
             refuse_gpu_only(function, num_ctas=options.num_ctas, cooperative=options.launch_cooperative_grid)
@@ -211,8 +206,6 @@ class GXUBackend(BaseBackend):
             ).write()
         except UnsupportedError as error:
             raise error.in_kernel(name) from None
-        finally:
-            sys.setrecursionlimit(limit)
         metadata.update(
             name=name,
             shared=1,  # nominal: programs that work out how many kernels fit divide by it

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..ir.module import Op, Value, constant_of
+from ..ir.module import Op, Value, constant_of, post_order
 from ..ir.types import BITS, Type, byte_size
 
 VARIES: Final = None
@@ -33,10 +33,18 @@ class StrideAnalysis:
         self.same_as: dict[Value, Value] = {}
 
     def of(self, value: Value) -> tuple[Stride, ...]:
-        known = self._known.get(value)
-        if known is None:
-            known = self._known[value] = self._compute(value)
-        return known
+        if value not in self._known:
+            for each in post_order(value, self._follows_from, self._known):
+                self._known[each] = self._compute(each)
+        return self._known[value]
+
+    def _follows_from(self, value: Value) -> list[Value]:
+        if value in self.same_as:
+            return [self.same_as[value]]
+        op = value.op
+        if op is None or op.regions or not value.type.shape:
+            return []
+        return [operand for operand in op.operands if operand.type.shape]
 
     def _compute(self, value: Value) -> tuple[Stride, ...]:
         rank = len(value.type.shape)

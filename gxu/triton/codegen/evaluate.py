@@ -10,15 +10,16 @@ from ..analysis.effects import is_volatile
 from ..analysis.strides import StrideAnalysis
 from ..errors import UnsupportedError
 from ..ir.module import Block, Op, Value
-from ..lowering.walk import VIEWS, bound_sides
+from ..lowering.walk import bound_sides
 from . import integers, memory, prefetch
 from .builder import Builder
 from .elementwise import DIVISION_OPCODES, ELEMENTWISE
 from .rearrange import REARRANGED, reshaped_index, table
 from .values import Val, constant
+from .views import READ_AT, ZERO, Index, looked_at
 
-Index = tuple[Val, ...]
-ZERO = constant(0, "i32")
+Reads = list[tuple[Value, Index]]
+_MASK_VIEWS = {"tt.broadcast", "tt.expand_dims"}
 
 
 @dataclass(eq=False, slots=True)
@@ -81,22 +82,22 @@ class Evaluator:
         self.depth_of: dict[Block, int] = {}
         self.facts = Facts()
         self.steps: list[prefetch.Steps] = []  # of the loops of the program that are open, the innermost last
-        self._views: dict[str, Callable[[Op, Index], Val]] = {
-            "tt.splat": self._splat,
-            "tt.expand_dims": self._expand_dims,
-            "tt.broadcast": self._broadcast,
-            "tt.trans": self._trans,
-            "tt.reshape": self._reshape,
-        }
         self._sources: dict[str, Callable[[Op, Index], Val]] = {
             "arith.constant": self._constant,
             "tt.make_range": self._make_range,
             "ub.poison": lambda op, index: constant(0, op.result.type.elem),
+            "tt.splat": lambda op, index: self.scalars[op.operands[0]],
             "tt.load": self._load,
             "arith.select": self._select,
             "tt.join": self._join,
-            "tt.split": self._split,
-            **{name: functools.partial(view, self) for name, view in REARRANGED.items()},
+            **{name: functools.partial(rule, self) for name, rule in REARRANGED.items()},
+        }
+        # What these read, as far as that is known beforehand; what is elementwise reads all operands at its own index.
+        self._operands: dict[str, Callable[[Op, Index], Reads]] = {
+            "tt.load": self._load_operands,
+            "arith.select": self._select_operands,
+            "tt.join": lambda op, index: [(operand, index[:-1]) for operand in op.operands],
+            "tt.gather": lambda op, index: [(op.operands[1], index)],
         }
 
     # -- the memo -----------------------------------------------------------------------------------------------------
@@ -119,27 +120,70 @@ class Evaluator:
         """The value of a tile at ``index`` (one Val for each dimension), or of a scalar."""
         if not value.type.shape:
             return self.scalars[value]
-        buffer = self.buffers.get(value)
-        if buffer is None:
-            return self.fresh(value, index)
-        return self._remembered(value, index, lambda at: self.read_buffer(buffer, at))
-
-    def fresh(self, value: Value, index: Index) -> Val:
-        """As :meth:`at`, for a tile that may have memory which is still to be written."""
-        outer = self.b.source.suffix if value.op is None else self.b.source.enter(value.op.location)
-        result = self._remembered(value, index, lambda at: self._evaluate(value, at))
-        self.b.source.suffix = outer
-        return result
-
-    def _remembered(self, value: Value, index: Index, compute: Callable[[Index], Val]) -> Val:
-        index = tuple(ZERO if size == 1 else i for i, size in zip(index, value.type.shape, strict=True))
+        index = looked_at(value, index)
         known = self._recall(value, index)
         if known is None:
-            known = compute(index)
+            buffer = self.buffers.get(value)
+            if buffer is None:
+                return self.fresh(value, index)
+            known = self.read_buffer(buffer, index)
             self.bind(value, index, known)
         return known
 
+    def fresh(self, value: Value, index: Index) -> Val:
+        """As :meth:`at`, for a tile that may have memory which is still to be written."""
+        index = looked_at(value, index)
+        known = self._recall(value, index)
+        if known is None:
+            self._evaluate_operands(value, index)
+            known = self._evaluate(value, index)
+        return known
+
+    def _evaluate_operands(self, value: Value, index: Index) -> None:
+        """Evaluates what a value is computed from, operands of operands first.
+
+        A list of what is pending: chains of operations get longer than calls can nest.
+        """
+        pending = [(*read, False) for read in reversed(self._reads(value, index))]
+        while pending:
+            value, index, ready = pending.pop()
+            if not value.type.shape:
+                continue
+            index = looked_at(value, index)
+            if ready:
+                self._evaluate(value, index)
+            elif self._recall(value, index) is None:
+                reads = [] if value in self.buffers else self._reads(value, index)
+                if reads:
+                    pending.append((value, index, True))
+                    pending += [(*read, False) for read in reversed(reads)]
+                else:
+                    self.at(value, index)
+
+    def _reads(self, value: Value, index: Index) -> Reads:
+        """What the evaluation of a tile at ``index`` asks for, as far as that is known beforehand."""
+        carried = self.progress.get(value)
+        if carried is not None:
+            return [(carried.initial, index)]
+        op = value.op
+        if op is None:
+            return []
+        if op.name in READ_AT:
+            at = READ_AT[op.name](value, index)
+            return [] if at is None else [(op.operands[0], at)]
+        if op.name in self._operands:
+            return self._operands[op.name](op, index)
+        return [(operand, index) for operand in op.operands] if op.name in ELEMENTWISE else []
+
     def _evaluate(self, value: Value, index: Index) -> Val:
+        """Evaluates a tile that is not known at ``index``, and remembers it."""
+        outer = self.b.source.suffix if value.op is None else self.b.source.enter(value.op.location)
+        result = self._computed(value, index)
+        self.b.source.suffix = outer
+        self.bind(value, index, result)
+        return result
+
+    def _computed(self, value: Value, index: Index) -> Val:
         carried = self.progress.get(value)
         if carried is not None:
             start = self.at(carried.initial, index)
@@ -149,11 +193,14 @@ class Evaluator:
         op = value.op
         if op is None:
             raise AssertionError(f"{value} has no buffer")
-        if op.name in VIEWS:
-            return self._views[op.name](op, index)
-        source = self._sources.get(op.name)
-        if source is not None:
-            return source(op, index) if op.name != "tt.split" else self._split(op, index, value.index)
+        if op.name in READ_AT:
+            source, at = op.operands[0], READ_AT[op.name](value, index)
+            if at is None:
+                at = reshaped_index(self, source, self.linear(index, value.type.shape))
+            return self.at(source, at)
+        rule = self._sources.get(op.name)
+        if rule is not None:
+            return rule(op, index)
         lowering = ELEMENTWISE.get(op.name)
         if lowering is None:
             raise UnsupportedError.at(f"operation {op.name}", op.location)
@@ -171,29 +218,6 @@ class Evaluator:
 
     # -- views --------------------------------------------------------------------------------------------------------
 
-    def _splat(self, op: Op, index: Index) -> Val:
-        return self.scalars[op.operands[0]]
-
-    def _expand_dims(self, op: Op, index: Index) -> Val:
-        axis = op.attrs["axis"]
-        return self.at(op.operands[0], index[:axis] + index[axis + 1 :])
-
-    def _broadcast(self, op: Op, index: Index) -> Val:
-        return self.at(op.operands[0], index)  # dimensions of size one are read at 0
-
-    def _trans(self, op: Op, index: Index) -> Val:
-        source = [ZERO] * len(index)
-        for position, axis in enumerate(op.attrs["order"]):
-            source[axis] = index[position]
-        return self.at(op.operands[0], tuple(source))
-
-    def _reshape(self, op: Op, index: Index) -> Val:
-        source, target = op.operands[0].type.shape, op.result.type.shape
-        if [s for s in source if s != 1] == [s for s in target if s != 1]:
-            remaining = iter([i for i, size in zip(index, target, strict=True) if size != 1])
-            return self.at(op.operands[0], tuple(ZERO if size == 1 else next(remaining) for size in source))
-        return self.at(op.operands[0], reshaped_index(self, op.operands[0], self.linear(index, target)))
-
     def linear(self, index: Index, shape: tuple[int, ...]) -> Val:
         """Row-major position of an index."""
         result = ZERO
@@ -204,9 +228,6 @@ class Evaluator:
     def _join(self, op: Op, index: Index) -> Val:
         first, second = (self.at(operand, index[:-1]) for operand in op.operands)
         return self.b.select(integers.compare(self.b, 0, index[-1], ZERO), first, second)
-
-    def _split(self, op: Op, index: Index, half: int = 0) -> Val:
-        return self.at(op.operands[0], (*index, constant(half, "i32")))
 
     # -- sources ------------------------------------------------------------------------------------------------------
 
@@ -236,6 +257,20 @@ class Evaluator:
             self.b, address, op.result.type.elem, condition, fill, at_least=at_least, volatile=is_volatile(op), op=op
         )
 
+    def _load_operands(self, op: Op, index: Index) -> Reads:
+        pointer, mask, other = load_operands(op)
+        reads = [(pointer, index)]
+        if mask is not None and mask.type.shape:
+            reads += self._conjuncts(mask, index)[0]
+        return reads if other is None else [*reads, (other, index)]
+
+    def _select_operands(self, op: Op, index: Index) -> Reads:
+        condition, first, second = op.operands
+        if condition.type.shape:
+            parts, _ = self._conjuncts(condition, index)
+            return [*parts, (first, index), (second, index)] if parts else [(first, index)]
+        return [(first, index), (second, index)]
+
     def _select(self, op: Op, index: Index) -> Val:
         """One side alone where the nest ensures the condition."""
         condition, first, second = op.operands
@@ -250,22 +285,35 @@ class Evaluator:
         """What is left of a mask where the facts of the nest hold, and the depth of the loops that ensure the rest."""
         if not mask.type.shape:
             return self.scalars[mask], 0
-        index = tuple(ZERO if size == 1 else i for i, size in zip(index, mask.type.shape, strict=True))
-        ensured = self.facts.atoms.get((mask, tuple(i.uid for i in index)))
-        if ensured is not None:
-            return None, ensured
-        op = mask.op
-        if op is not None and mask not in self.buffers:
-            if op.name == "arith.andi":
-                (x, dx), (y, dy) = (self.mask(operand, index) for operand in op.operands)
-                return memory.both(self.b, x, y), max(dx, dy)
-            if op.name in ("tt.broadcast", "tt.expand_dims") and op.operands[0].type.shape:
-                if op.name == "tt.expand_dims":
-                    axis = op.attrs["axis"]
-                    index = index[:axis] + index[axis + 1 :]
-                return self.mask(op.operands[0], index)
-        value = self.at(mask, index)
-        return (None, 0) if value.const == 1 else (value, 0)
+        parts, ensured = self._conjuncts(mask, index)
+        left: Val | None = None
+        for part, at in parts:
+            left = memory.both(self.b, left, self.at(part, at))
+        return left, ensured
+
+    def _conjuncts(self, mask: Value, index: Index) -> tuple[Reads, int]:
+        """What a mask is the conjunction of but for what the nest ensures, and the depth of the loops that do."""
+        parts: Reads = []
+        ensured = 0
+        seen: set[tuple[Value, tuple[int, ...]]] = set()
+        pending: Reads = [(mask, index)]
+        while pending:
+            value, index = pending.pop()
+            index = looked_at(value, index)
+            key = value, tuple(i.uid for i in index)
+            if key in seen:
+                continue
+            seen.add(key)
+            op = value.op if value not in self.buffers else None
+            if key in self.facts.atoms:
+                ensured = max(ensured, self.facts.atoms[key])
+            elif op is not None and op.name == "arith.andi":
+                pending += [(operand, index) for operand in reversed(op.operands)]
+            elif op is not None and op.name in _MASK_VIEWS and op.operands[0].type.shape:
+                pending += self._reads(value, index)
+            else:
+                parts.append((value, index))
+        return parts, ensured
 
     # -- buffers ------------------------------------------------------------------------------------------------------
 

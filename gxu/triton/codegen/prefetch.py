@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from ..analysis.strides import PRESERVING
-from ..ir.module import Block, Op, Value, constant_of
+from ..ir.module import Block, Op, Value, constant_of, post_order
 from ..ir.types import byte_size
 from ..lowering.walk import VIEWS
 from .builder import Builder
@@ -25,6 +25,7 @@ _BYTES_AHEAD = 16 * 1024
 # Larger tiles are streams of their own.
 _LARGEST_TILE = 4096
 
+_FROM_MEMORY = {"tt.load", "tt.call", "tt.atomic_rmw", "tt.atomic_cas"}
 _SUMS = {"arith.addi": 1, "arith.subi": -1, "tt.addptr": 1}
 
 
@@ -42,9 +43,16 @@ class Steps:
 
     def of(self, value: Value) -> int | None:
         """In units of the value; bytes for pointers. None where it is not known, or not the same each time."""
-        if value not in self._known:
-            self._known[value] = self._compute(value)
+        for each in post_order(value, self._moves_with, self._known):
+            self._known[each] = self._compute(each)
         return self._known[value]
+
+    def _moves_with(self, value: Value) -> list[Value]:
+        """What decides how a value moves: operands, if it is computed inside the loop from anything but memory."""
+        op = value.op
+        if op is None or op.parent is None or not self._inside(op.parent) or op.regions or op.name in _FROM_MEMORY:
+            return []
+        return op.operands
 
     def _compute(self, value: Value) -> int | None:
         op = value.op
@@ -52,11 +60,11 @@ class Steps:
             return None if value.block is not None and self._inside(value.block) else 0
         if op.parent is None or not self._inside(op.parent):
             return 0
-        if op.regions or op.name in ("tt.load", "tt.call") or op.name.startswith("tt.atomic"):
+        if op.regions or op.name in _FROM_MEMORY:
             return None
         steps = []
         for operand in op.operands:
-            step = self.of(operand)
+            step = self._known[operand]
             if step is None:
                 return None
             steps.append(step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,6 +119,24 @@ def walk(block: Block) -> Iterator[Op]:
         for region in op.regions:
             for inner in region.blocks:
                 yield from walk(inner)
+
+
+def post_order(value: Value, operands: Callable[[Value], Iterable[Value]], known: Container[Value]) -> Iterator[Value]:
+    """``value`` and what it follows from, each once and after its ``operands``, but for what is ``known`` already.
+
+    Whoever asks makes each known before it asks for the next. (A list of what is pending: chains of operations get
+    longer than calls can nest.)
+    """
+    pending = [(value, False)]
+    while pending:
+        value, ready = pending.pop()
+        if value in known:
+            continue
+        if ready:
+            yield value
+        else:
+            pending.append((value, True))
+            pending += [(operand, False) for operand in operands(value)]
 
 
 def constant_of(value: Value) -> int | float | None:

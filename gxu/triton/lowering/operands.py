@@ -42,11 +42,13 @@ def lies_transposed(value: Value, strides: StrideAnalysis) -> bool:
     """
     rank = len(value.type.shape)
     found = False
+    seen: set[Op] = set()
     stack = [value]
     while stack:
         op = stack.pop().op
-        if op is None:
+        if op is None or op in seen:
             continue
+        seen.add(op)
         if op.name == "tt.load":
             steps, size = strides.of(op.operands[0]), byte_size(op.result.type.elem)
             if steps[rank - 1] == size:

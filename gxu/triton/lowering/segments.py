@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..analysis.effects import STORES, is_volatile
 from ..codegen.elementwise import COST, EXPENSIVE
-from ..ir.module import Block, Function, Op, Value
+from ..ir.module import Block, Function, Op, Value, post_order
 from .again import Again
 from .operands import only_multiplied, untransposed
 from .sinking import sink
@@ -31,6 +31,7 @@ class Segments:
         self.kept: set[Value] = set()
         self.escaping: set[Value] = set()
         self.order: dict[Op, int] = {}
+        self._index: dict[Value, bool] = {}
         self._loads: dict[Value, bool] = {}
         self._costs: dict[Value, int] = {}
         sink(function)
@@ -115,36 +116,39 @@ class Segments:
 
     def is_index_arithmetic(self, value: Value) -> bool:
         """Whether a tile follows from scalars and ranges alone, so that it can be computed again at any time."""
-        if not value.type.is_tile:
-            return True
-        op = value.op
-        if op is None or op.regions or op.name in ROOT_RESULTS or op.name == "tt.load":
-            return False
-        return all(map(self.is_index_arithmetic, op.operands))
+        for each in post_order(value, _computed_from, self._index):
+            self._index[each] = not each.type.is_tile or (
+                _is_computed(each.op) and all(self._index[operand] for operand in _computed_from(each))
+            )
+        return self._index[value]
 
     def _has_load(self, value: Value) -> bool:
-        known = self._loads.get(value)
-        if known is None:
-            op = value.op
+        for each in post_order(value, _computed_from, self._loads):
             # Scalars are computed once, at their place.
-            known = (op is not None and value.type.is_tile) and (
-                op.name == "tt.load"
-                or (not op.regions and op.name not in ROOT_RESULTS and any(map(self._has_load, op.operands)))
+            self._loads[each] = (each.op is not None and each.type.is_tile) and (
+                each.op.name == "tt.load" or any(self._loads[operand] for operand in _computed_from(each))
             )
-            self._loads[value] = known
-        return known
+        return self._loads[value]
 
     def _cost(self, value: Value) -> int:
-        known = self._costs.get(value)
-        if known is None:
-            op = value.op
-            known = 0
-            if op is not None and not op.regions and value.type.is_tile:
-                # Index arithmetic is free (it folds into addresses): only costly operations count.
-                own = COST.get(op.name, 0)
-                known = min(own + sum(map(self._cost, op.operands)), 1000)
-            self._costs[value] = known
-        return known
+        for each in post_order(value, _counted, self._costs):
+            # Index arithmetic is free (it folds into addresses): only costly operations count.
+            own = COST.get(each.op.name, 0) if each.op is not None and each.type.is_tile else 0
+            self._costs[each] = min(own + sum(self._costs[operand] for operand in _counted(each)), 1000)
+        return self._costs[value]
+
+
+def _is_computed(op: Op | None) -> bool:
+    return op is not None and not op.regions and op.name not in ROOT_RESULTS and op.name != "tt.load"
+
+
+def _computed_from(value: Value) -> list[Value]:
+    """Operands of a tile, if it is not read from memory or a root's result."""
+    return value.op.operands if value.op is not None and value.type.is_tile and _is_computed(value.op) else []
+
+
+def _counted(value: Value) -> list[Value]:
+    return value.op.operands if value.op is not None and value.type.is_tile and not value.op.regions else []
 
 
 def _read_by_products(value: Value) -> Value:

@@ -8,7 +8,7 @@ needs them.
 from __future__ import annotations
 
 from ..codegen.elementwise import ELEMENTWISE
-from ..ir.module import Block, Function, Op, Value, walk
+from ..ir.module import Block, Function, Op, Value, post_order, walk
 from .walk import VIEWS
 
 
@@ -27,14 +27,18 @@ def _sink(block: Block) -> None:
     follows: set[Value] = set()  # from scalars that reductions of this block give
     waiting: dict[Op, None] = {}
     ops: list[Op] = []
+    released: set[Value] = set()
+
+    def waited_for(value: Value) -> list[Value]:
+        return value.op.operands if value.op in waiting else []
 
     def release(op: Op) -> None:
         for value in op.operands:
-            if value.op in waiting:
-                assert value.op is not None
-                del waiting[value.op]
-                release(value.op)
-                ops.append(value.op)
+            for each in post_order(value, waited_for, released):
+                released.add(each)
+                if each.op in waiting:
+                    del waiting[each.op]
+                    ops.append(each.op)
 
     for op in block.ops:
         if op.name == "tt.reduce":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..analysis.strides import QUOTIENTS, REMAINDERS, PieceStrides, StrideAnalysis
 from ..codegen.elementwise import COST, EXPENSIVE
-from ..ir.module import Op, Value, constant_of
+from ..ir.module import Op, Value, constant_of, post_order
 from ..ir.types import BITS
 from .loops import COMPLEX, FOLDS, Access, Atom, Axis, Dim, Root, Wrap
 from .reads import REARRANGES
@@ -204,23 +204,28 @@ class Walker:
 
         A product is zero where both factors are (a factor alone may meet an infinity), and so is a sum.
         """
+
+        def combined(value: Value) -> list[Value]:
+            op = value.op
+            sums = op is not None and number == 0 and op.name in ("arith.mulf", "arith.addf", "arith.subf")
+            return op.operands if op is not None and (sums or op.name == "arith.extf") else []
+
+        known: dict[Value, list[Atom]] = {}
+        for each in post_order(value, combined, known):
+            first, *others = [known[operand] for operand in combined(each)] or [self._masked(each, dims, number)]
+            known[each] = [atom for atom in first if all(atom in other for other in others)]
+        return known[value]
+
+    def _masked(self, value: Value, dims: Dims, number: float) -> list[Atom]:
+        """As :meth:`_outside`, of what a mask chooses."""
         op = value.op
-        if op is None:
+        if op is not None and op.name == "arith.select":
+            mask, other = op.operands[0], op.operands[2]
+        elif op is not None and op.name == "tt.load" and op.attrs["operandSegmentSizes"][2]:
+            mask, other = op.operands[1:3]
+        else:
             return []
-        if op.name in ("arith.select", "tt.load"):
-            if op.name == "arith.select":
-                mask, other = op.operands[0], op.operands[2]
-            elif op.attrs["operandSegmentSizes"][2]:
-                mask, other = op.operands[1:3]
-            else:
-                return []
-            return self.conjuncts(mask, dims) if constant_of(other) == number else []
-        if number == 0 and op.name in ("arith.mulf", "arith.addf", "arith.subf"):
-            first, second = (self._outside(v, dims, number) for v in op.operands)
-            return [atom for atom in first if atom in second]
-        if op.name == "arith.extf":
-            return self._outside(op.operands[0], dims, number)
-        return []
+        return self.conjuncts(mask, dims) if constant_of(other) == number else []
 
     def _exponents(self, root: Root) -> list[Atom]:
         """The mask of ``sum(exp(x - max(x)))`` where x is -inf outside it.
@@ -264,9 +269,13 @@ class Walker:
 
     def conjuncts(self, mask: Value, dims: Dims) -> list[Atom]:
         atoms: list[Atom] = []
+        seen: set[tuple[Value, Dims]] = set()
         stack = [(mask, dims)]
         while stack:
             value, at = stack.pop()
+            if (value, at) in seen:
+                continue
+            seen.add((value, at))
             op = value.op
             if op is not None and op.name in VIEWS and value.type.shape and op.operands[0].type.shape:
                 stack.append((op.operands[0], view_dims(op, at)))
