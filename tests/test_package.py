@@ -60,6 +60,16 @@ def test_import_torch_alone_gives_the_device(run_python: RunPython) -> None:
     assert result.stdout == "6.0 gxu:0\n", result.stderr
 
 
+def test_script_beside_the_checkout(tmp_path: Path) -> None:
+    """A folder named gxu beside a script is no package, and must not be taken for one before the installed gxu."""
+    checkout = tmp_path / "gxu"
+    checkout.mkdir()
+    script = tmp_path / "script.py"
+    script.write_text("import torch; print(torch.ones(2, device='gxu').sum().item())")
+    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert result.stdout == "2.0\n", result.stderr
+
+
 @pytest.mark.extended
 def test_wheel_builds_from_a_copy_and_works(tmp_path: Path, run_python: RunPython) -> None:
     source, target = tmp_path / "source", tmp_path / "site"
