@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtypes", metavar="A,B", help="only these dtypes")
     parser.add_argument("--limit", type=int, metavar="N", help="only N cases, spread over all that are chosen")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="worker processes (default: all cores)")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds that one case may take (default: 60)")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds that one case may take (default: 300)")
 
 
 def run(args: argparse.Namespace) -> int:
