@@ -20,6 +20,7 @@ from runtime_gate import ints
 
 UNKNOWN = 999
 COOPERATIVE = 14  # gxuFuncAttributeCooperative
+NOTHING = abi.HostFunction(lambda _: None)  # kept alive: a stream calls it after the call that hands it over
 
 
 class Objects:
@@ -84,7 +85,7 @@ CALLS: dict[str, Callable[[Objects], int]] = {
     "cuStreamSynchronize": lambda o: o.call("gxuStreamSynchronize", o.stream),
     "cuStreamQuery": lambda o: o.call("gxuStreamQuery", o.stream),
     "cuStreamWaitEvent": lambda o: o.call("gxuStreamWaitEvent", o.stream, o.event, 0),
-    "cuLaunchHostFunc": lambda o: o.call("gxuLaunchHostFunc", o.stream, abi.HostFunction(lambda _: None), None),
+    "cuLaunchHostFunc": lambda o: o.call("gxuLaunchHostFunc", o.stream, NOTHING, None),
     "cuEventCreate": lambda o: o.make("gxuEventCreate", 0),
     "cuEventRecord": lambda o: o.call("gxuEventRecord", o.event, o.stream),
     "cuEventQuery": lambda o: o.call("gxuEventQuery", o.event),
