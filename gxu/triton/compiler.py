@@ -26,6 +26,12 @@ from triton.backends.compiler import BaseBackend, GPUTarget, Language
 
 from .compat import patch_sass
 from .image import seal
+from .recursion import deep_nesting
+
+_TOO_DEEP = (
+    "the gxu Triton backend does not support branches and loops nested this deep (each elif lies in the last, and what "
+    "follows an early return does, too); split the kernel, or choose by a number that a table holds"
+)
 
 
 @dataclass(frozen=True)
@@ -188,24 +194,27 @@ class GXUBackend(BaseBackend):
         name = module.get_entry_func_name()
         # Any attribute without a dialect's prefix makes the printer use MLIR's generic form, which has one grammar.
         module.set_attr("generic", ir.builder(module.context).get_unit_attr())
-        program = read_module(module.str())
-        function = program.kernel(name)
         try:
-            structure(program, function)
-            refuse_gpu_only(function, num_ctas=options.num_ctas, cooperative=options.launch_cooperative_grid)
-            drop_layouts(function)
-            expand_inline_assembly(function)
-            expand_maps(function)
-            expand_scaled_dots(function)
-            flatten_hypercubes(function)
-            select_branches(function)
-            if options.arguments_alias:
-                let_arguments_meet(function)
-            kernel = KernelWriter(
-                function, host_target(), fp_fusion=options.enable_fp_fusion, sanitize=options.sanitize_memory
-            ).write()
+            with deep_nesting():
+                program = read_module(module.str())
+                function = program.kernel(name)
+                structure(program, function)
+                refuse_gpu_only(function, num_ctas=options.num_ctas, cooperative=options.launch_cooperative_grid)
+                drop_layouts(function)
+                expand_inline_assembly(function)
+                expand_maps(function)
+                expand_scaled_dots(function)
+                flatten_hypercubes(function)
+                select_branches(function)
+                if options.arguments_alias:
+                    let_arguments_meet(function)
+                kernel = KernelWriter(
+                    function, host_target(), fp_fusion=options.enable_fp_fusion, sanitize=options.sanitize_memory
+                ).write()
         except UnsupportedError as error:
             raise error.in_kernel(name) from None
+        except RecursionError:
+            raise UnsupportedError(f"kernel {name}: {_TOO_DEEP}") from None
         metadata.update(
             name=name,
             shared=1,  # nominal: programs that work out how many kernels fit divide by it

@@ -1,4 +1,4 @@
-"""Kernels of thousands of operations, each of which uses the last one's result, or two of them.
+"""Kernels of thousands of operations, each of which uses the last one's result, or two of them; regions nested deep.
 
 Calls of Python nest about a thousand deep, and what follows each path through values that are used twice takes 2**n
 steps for n of them.
@@ -6,7 +6,9 @@ steps for n of them.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ import torch
 import triton
 import triton.language as tl
 from process_helpers import RunPython
-from triton_helpers import agree
+from triton_helpers import agree, assert_same, launch
+
+from gxu.triton.errors import UnsupportedError
+from gxu.triton.recursion import deep_nesting
 
 SIZE = 64
 
@@ -183,3 +188,57 @@ def test_below_dynamo(run_python: RunPython, tmp_path: Path) -> None:
     script.write_text(BELOW_DYNAMO)
     result = run_python(str(script), env={"TORCHINDUCTOR_COMPILE_THREADS": "1"})
     assert result.returncode == 0, result.stderr
+
+
+def returns_early(folder: Path, times: int) -> Any:
+    """A kernel that looks at ``times`` numbers, one after another, and ends with the first that is large."""
+    look = "    if tl.load(x + {k}) > 9.0:\n        tl.store(out + i, i + {k})\n        return\n"
+    looks = "".join(look.format(k=k) for k in range(times))
+    source = folder / f"returns_{times}.py"
+    source.write_text(
+        "import triton, triton.language as tl\n@triton.jit\ndef kernel(x, out, B: tl.constexpr):\n"
+        f"    i = tl.arange(0, B)\n{looks}    tl.store(out + i, -i)\n"
+    )
+    spec = importlib.util.spec_from_file_location(source.stem, source)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.kernel
+
+
+@pytest.mark.parametrize("large", [0, 170, 249, 255])
+def test_many_early_returns(tmp_path: Path, large: int) -> None:
+    x = torch.zeros(256)
+    x[large] = 10.0
+    (_, out) = launch(returns_early(tmp_path, 250), (1,), x, torch.zeros(SIZE), B=SIZE)
+    i = torch.arange(SIZE, dtype=torch.float32)
+    assert_same(out, i + large if large < 250 else -i)
+
+
+def test_regions_nested_too_deep_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = sys.getrecursionlimit()
+    monkeypatch.setattr("gxu.triton.recursion._LIMIT", limit)
+    with pytest.raises(UnsupportedError, match=r"kernel kernel: the .* branches and loops nested"):
+        launch(returns_early(tmp_path, 260), (1,), torch.zeros(2000), torch.zeros(SIZE), B=SIZE)
+    assert sys.getrecursionlimit() == limit
+
+
+def test_the_limit_stays_until_the_last_thread_has_left() -> None:
+    limit = sys.getrecursionlimit()
+    inside, leave = threading.Event(), threading.Event()
+
+    def compiles() -> None:
+        with deep_nesting():
+            inside.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=compiles)
+    with deep_nesting():
+        thread.start()
+        assert inside.wait(60)
+        raised = sys.getrecursionlimit()
+        assert raised > limit
+    assert sys.getrecursionlimit() == raised
+    leave.set()
+    thread.join()
+    assert sys.getrecursionlimit() == limit
