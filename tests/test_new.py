@@ -24,6 +24,8 @@ def test_package_installs_and_passes_its_own_tests(run_python: RunPython, tmp_pa
     result = run_python(*arguments, env={"PYTHONPATH": str(site), "GXU_DEVICE_NAME": None, "GXU_MEMORY_LIMIT": "1G"})
     assert result.returncode == 0, result.stdout + result.stderr
     assert "5 passed" in result.stdout
+    result = run_python("-c", "import torch_my_chip.triton.compiler", env={"PYTHONPATH": str(site)})
+    assert result.returncode == 0, result.stderr
     # As porting.md does: the library goes beside the sources.
     assert not (source / "torch_my_chip/lib").exists()
     editable = [

@@ -8,6 +8,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from process_helpers import RunPython
 from triton.backends import Backend, backends
 from triton.runtime.driver import DriverConfig
 
@@ -29,6 +30,12 @@ def another_driver(monkeypatch):
     monkeypatch.setitem(backends, "other", Backend(compiler=backends["gxu"].compiler, driver=OtherDriver))
     monkeypatch.setattr(OtherDriver, "active", True)
     monkeypatch.delenv("TRITON_DEFAULT_BACKEND", raising=False)
+
+
+@pytest.mark.parametrize("name", ["compiler", "driver"])
+def test_modules_of_the_backend_are_imported_before_triton(run_python: RunPython, name: str) -> None:
+    result = run_python("-c", f"import gxu.triton.{name}, triton; print('gxu' in triton.backends.backends)")
+    assert result.stdout == "True\n", result.stderr
 
 
 def test_the_other_driver_is_kept(another_driver):
