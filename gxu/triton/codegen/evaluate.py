@@ -216,8 +216,6 @@ class Evaluator:
             raise UnsupportedError.at(f"operation {op.name}", op.location)
         return lowering(self.b, op, args)
 
-    # -- views --------------------------------------------------------------------------------------------------------
-
     def linear(self, index: Index, shape: tuple[int, ...]) -> Val:
         """Row-major position of an index."""
         result = ZERO

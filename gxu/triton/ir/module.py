@@ -114,11 +114,15 @@ class Module:
 
 def walk(block: Block) -> Iterator[Op]:
     """Every operation of a block and of the regions inside it, in program order."""
-    for op in block.ops:
-        yield op
-        for region in op.regions:
-            for inner in region.blocks:
-                yield from walk(inner)
+    pending: list[Iterator[Op]] = [iter(block.ops)]
+    while pending:
+        for op in pending[-1]:
+            yield op
+            if op.regions:
+                pending.append(nested for region in op.regions for inner in region.blocks for nested in inner.ops)
+                break
+        else:
+            pending.pop()
 
 
 def post_order(value: Value, operands: Callable[[Value], Iterable[Value]], known: Container[Value]) -> Iterator[Value]:

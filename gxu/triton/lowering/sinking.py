@@ -29,16 +29,18 @@ def _sink(block: Block) -> None:
     ops: list[Op] = []
     released: set[Value] = set()
 
-    def waited_for(value: Value) -> list[Value]:
-        return value.op.operands if value.op in waiting else []
+    def waiting_operands(value: Value) -> list[Value]:
+        return [] if value.op is None else [operand for operand in value.op.operands if operand.op in waiting]
 
     def release(op: Op) -> None:
         for value in op.operands:
-            for each in post_order(value, waited_for, released):
+            if value.op not in waiting:
+                continue
+            for each in post_order(value, waiting_operands, released):
+                assert each.op is not None
+                del waiting[each.op]
                 released.add(each)
-                if each.op in waiting:
-                    del waiting[each.op]
-                    ops.append(each.op)
+                ops.append(each.op)
 
     for op in block.ops:
         if op.name == "tt.reduce":
