@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -124,7 +125,8 @@ def preparation(tree: Path) -> list[Step]:
     if wheel is not None:
         steps.append(Step("gxu, from its wheel", (*pip, "--target", str(tree), str(wheel)), 60))
     else:
-        build = f"cd {tree} && {python} setup.py -q build_ext --inplace && {python} setup.py -q egg_info"
+        setup = f"{shlex.quote(python)} setup.py -q"
+        build = f"cd {shlex.quote(str(tree))} && {setup} build_ext --inplace && {setup} egg_info"
         steps.append(Step("gxu, compiled", ("/bin/sh", "-c", build), 420))
     return steps
 
