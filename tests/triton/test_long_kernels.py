@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -215,12 +216,20 @@ def test_many_early_returns(tmp_path: Path, large: int) -> None:
     assert_same(out, i + large if large < 150 else -i)
 
 
-def test_regions_nested_too_deep_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = sys.getrecursionlimit()
-    monkeypatch.setattr("gxu.triton.recursion._LIMIT", limit)
+@pytest.fixture
+def usual_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Python's own recursion limit, which other libraries raise, and no more while kernels compile."""
+    limit, usual = sys.getrecursionlimit(), 1000
+    sys.setrecursionlimit(usual)
+    monkeypatch.setattr("gxu.triton.recursion._LIMIT", usual)
+    yield usual
+    sys.setrecursionlimit(limit)
+
+
+def test_regions_nested_too_deep_are_refused(tmp_path: Path, usual_limit: int) -> None:
     with pytest.raises(UnsupportedError, match=r"kernel kernel: the .* branches and loops nested"):
         launch(returns_early(tmp_path, 260), (1,), torch.zeros(2000), torch.zeros(SIZE), B=SIZE)
-    assert sys.getrecursionlimit() == limit
+    assert sys.getrecursionlimit() == usual_limit
 
 
 def test_the_limit_stays_until_the_last_thread_has_left() -> None:
