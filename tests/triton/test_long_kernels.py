@@ -143,14 +143,23 @@ CASES = [
 ]
 
 
+@pytest.fixture
+def usual_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Python's own recursion limit, which other libraries raise, and no more while kernels compile."""
+    limit, usual = sys.getrecursionlimit(), 1000
+    sys.setrecursionlimit(usual)
+    monkeypatch.setattr("gxu.triton.recursion._LIMIT", usual)
+    yield usual
+    sys.setrecursionlimit(limit)
+
+
 @pytest.mark.parametrize(("kernel", "steps", "tolerance"), CASES)
-def test_long_kernels(kernel: Any, steps: int, tolerance: float) -> None:
-    limit = sys.getrecursionlimit()
+def test_long_kernels(kernel: Any, steps: int, tolerance: float, usual_limit: int) -> None:
     agree(kernel, (1,), torch.randn(256), torch.zeros(256), N=steps, B=SIZE, rtol=tolerance, atol=tolerance)
-    assert sys.getrecursionlimit() == limit
+    assert sys.getrecursionlimit() == usual_limit
 
 
-def test_long_address_in_a_loop() -> None:
+def test_long_address_in_a_loop(usual_limit: int) -> None:
     agree(rows_far_apart, (1,), torch.randn(6 * 2048 + 2000), torch.zeros(8), 6, N=1500, B=8, rtol=1e-5, atol=1e-5)
 
 
@@ -214,16 +223,6 @@ def test_many_early_returns(tmp_path: Path, large: int) -> None:
     (_, out) = launch(returns_early(tmp_path, 150), (1,), x, torch.zeros(SIZE), B=SIZE)
     i = torch.arange(SIZE, dtype=torch.float32)
     assert_same(out, i + large if large < 150 else -i)
-
-
-@pytest.fixture
-def usual_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Python's own recursion limit, which other libraries raise, and no more while kernels compile."""
-    limit, usual = sys.getrecursionlimit(), 1000
-    sys.setrecursionlimit(usual)
-    monkeypatch.setattr("gxu.triton.recursion._LIMIT", usual)
-    yield usual
-    sys.setrecursionlimit(limit)
 
 
 def test_regions_nested_too_deep_are_refused(tmp_path: Path, usual_limit: int) -> None:
