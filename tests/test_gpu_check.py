@@ -72,6 +72,17 @@ def test_steps_in_the_order_of_their_worth(gpu_check: ModuleType, tmp_path: Path
     assert alone == ["triton", "memory"]  # torch has neither for the CPU
 
 
+def test_files_of_tests_run_side_by_side(
+    gpu_check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_check, "WORK", tmp_path)
+    monkeypatch.setattr(gpu_check, "cores", lambda: 16)
+    monkeypatch.setattr(gpu_check.importlib.util, "find_spec", lambda name: None)
+    assert gpu_check.spread() == (), "without pytest-xdist one after another"
+    (tmp_path / "packages/xdist").mkdir(parents=True)
+    assert gpu_check.spread() == ("-n", "8", "--dist", "loadfile")
+
+
 def test_what_is_installed(gpu_check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_rich(name: str) -> str:
         if name == "rich":

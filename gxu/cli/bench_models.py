@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from gxu.cli import bench_rows, bench_versus
+from gxu.cli import bench_rows
 from gxu.cli.errors import UsageError
 from gxu.cli.output import make_console, make_progress, summarise_bars, write_json
 
@@ -28,7 +28,6 @@ MEAN_BARS = {"latency": 1.0, "cold compile": 3.0, "warm start": 1.0, "peak memor
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     bench_rows.add_arguments(parser)
-    bench_versus.add_model_arguments(parser)
     parser.add_argument("--quick", action="store_true", help="latencies alone, and fewer calls")
     parser.add_argument("--seconds", type=float, metavar="S", help=f"of calls for each row (default: {SECONDS:g})")
     parser.add_argument(

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import functools
-import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -18,38 +14,34 @@ from gxu.cli.errors import UsageError
 from gxu.cli.output import make_console, make_progress, summarise_bars, write_json
 
 if TYPE_CHECKING:
-    from gxu.benchmarks.versus.compare import Row
+    from gxu.benchmarks.versus.compare import Outcome, Row
+    from gxu.benchmarks.versus.processes import Effort
 
 EAGER_SECONDS, KERNEL_SECONDS, MODEL_SECONDS, QUICK_SECONDS = 0.3, 0.3, 3.0, 0.1
 MIB = 1 << 20
-DAY = 86400.0
-#: Of a budget, what compiling ahead may take.
-COMPILE_SHARE = 0.5
 
-#: What a comparison gives: rows, and a sentence for each part of it that has none.
-Measured = tuple[list["Row"], list[str]]
+#: How many outcomes a comparison is going to have, and those as they come.
+Measuring = tuple[int, Iterator["Outcome"]]
 
 
-def add_arguments(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace, str], Measured]) -> None:
+def add_arguments(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace, str], Measuring]) -> None:
     parser.add_argument(
         "--against",
         metavar="DEVICE",
         help="compare with another device of PyTorch instead (default: cuda with GXU_RUNTIME=cuda, else the CPU as "
         "described)",
     )
-    parser.set_defaults(versus=measure)
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="with --against: compile ahead, N models at a time"
-    )
     parser.add_argument(
         "--budget",
         type=float,
+        default=float("inf"),
         metavar="SECONDS",
-        help="with --against: begin no model after these; the others are listed as not run",
+        help="with --against: end after these; what has no row by then is listed",
     )
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="with --against: prepare and compile N rows at a time"
+    )
+    parser.set_defaults(versus=measure)
 
 
 def other_device(args: argparse.Namespace) -> str | None:
@@ -64,97 +56,84 @@ def other_device(args: argparse.Namespace) -> str | None:
 
 
 def run(args: argparse.Namespace, other: str) -> int:
-    """Prints the rows; exit status 1 where a part of the comparison has none."""
-    rows, failures = args.versus(args, other)
+    """Prints the rows, and writes them after each; exit status 1 where a part of the comparison has none."""
+    from gxu.benchmarks.versus.processes import WorkerError
+
+    if args.jobs < 1:
+        raise UsageError(f"--jobs {args.jobs}: want at least 1")
+    rows: list[Row] = []
+    failures: list[str] = []
+    count, outcomes = args.versus(args, other)
+    with make_progress() as progress:
+        task = progress.add_task(f"gxu and {other}", total=count)
+        for outcome in outcomes:
+            if isinstance(outcome, WorkerError):
+                failures.append(str(outcome))
+            else:
+                rows += outcome
+            if args.json is not None:
+                write_json(args.json, [asdict(row) for row in rows])
+            progress.advance(task)
     print_rows(rows, other)
     console = make_console()
     for failure in failures:
         console.print(failure, markup=False)
-    if args.json is not None:
-        write_json(args.json, [asdict(row) for row in rows])
     return 1 if failures else 0
 
 
-def eager(args: argparse.Namespace, other: str) -> Measured:
+def _effort(args: argparse.Namespace, seconds: float) -> Effort:
+    from gxu.benchmarks.versus.processes import Effort
+
+    return Effort(seconds, args.jobs, args.budget)
+
+
+def eager(args: argparse.Namespace, other: str) -> Measuring:
+    from gxu.benchmarks.eager import operators
     from gxu.benchmarks.versus import compare
 
     elements = args.elements or [compare.SMALL_ELEMENTS, compare.LARGE_ELEMENTS]
-    return _attempt(lambda: compare.eager(other, elements, min(args.seconds, EAGER_SECONDS)))
+    count = len(elements) * len(operators())
+    return count, compare.eager(other, elements, _effort(args, min(args.seconds, EAGER_SECONDS)))
 
 
-def triton(args: argparse.Namespace, other: str) -> Measured:
+def triton(args: argparse.Namespace, other: str) -> Measuring:
     from gxu.benchmarks.triton.cases import all_cases
     from gxu.benchmarks.versus import compare
     from gxu.cli.bench_triton import select
 
     _refuse_cpu(other, "torch has no Triton for the CPU")
-    names = [case.name for case in select(all_cases(), args.filter) if case.make is not None]
-    failures: list[str] = []
-
-    def measure() -> list[Row]:
-        rows, sentences = compare.triton(other, names, QUICK_SECONDS if args.quick else KERNEL_SECONDS)
-        failures.extend(sentences)
-        return rows
-
-    rows, problems = _attempt(measure)
-    return rows, failures + problems
+    cases = [case for case in select(all_cases(), args.filter) if case.make is not None]
+    names = [case.name for case in compare.kinds_in_turns(cases)]
+    return len(names), compare.triton(other, names, _effort(args, QUICK_SECONDS if args.quick else KERNEL_SECONDS))
 
 
-def launches(args: argparse.Namespace, other: str) -> Measured:
+def launches(args: argparse.Namespace, other: str) -> Measuring:
     from gxu.benchmarks.versus import compare
 
-    return _attempt(lambda: compare.launches(other, KERNEL_SECONDS))
+    return 2, compare.launches(other, _effort(args, KERNEL_SECONDS))
 
 
-def models(args: argparse.Namespace, other: str) -> Measured:
+def models(args: argparse.Namespace, other: str) -> Measuring:
     from gxu.benchmarks.versus import compare
     from gxu.cli.bench_models import print_absent, select, with_weights
 
-    rows: list[Row] = []
-    failures: list[str] = []
-    start = time.monotonic()
-    budget = float("inf") if args.budget is None else args.budget
     # Dtypes in turns, so that a small budget still meets all of them.
     requests, absent = with_weights(sorted(select(args.filter, compare.MODEL_DTYPES), key=compare.order_of))
     print_absent(absent)
-    seconds = QUICK_SECONDS if args.quick else MODEL_SECONDS
-    with make_progress() as progress, tempfile.TemporaryDirectory(prefix="gxu-bench-") as folder:
-        task = progress.add_task("models", total=len(requests))
-        cache = Path(folder)
-        if args.jobs > 1:
-            compare.compile_ahead(other, requests, args.jobs, COMPILE_SHARE * min(budget, DAY), cache)
-        for request in requests:
-            progress.update(task, description=request.name)
-            left = budget - (time.monotonic() - start)
-            if left <= 0:
-                failures.append(f"{request.name}: not run, the budget of {budget:.0f} s was spent")
-                continue
-            found, problems = _attempt(functools.partial(compare.model, other, request, seconds, min(left, DAY), cache))
-            rows += found
-            failures += problems
-            progress.advance(task)
-    return rows, failures
+    return len(requests), compare.models(other, requests, _effort(args, QUICK_SECONDS if args.quick else MODEL_SECONDS))
 
 
-def memory(args: argparse.Namespace, other: str) -> Measured:
+def memory(args: argparse.Namespace, other: str) -> Measuring:
+    from gxu.benchmarks import memory as runs
     from gxu.benchmarks.versus import compare
 
     _refuse_cpu(other, "torch.cpu counts no memory")
-    return _attempt(lambda: compare.memory(other))
+    return len(runs.RUNS), compare.memory(other, runs.RUNS, _effort(args, 0.0))
 
 
 def _refuse_cpu(other: str, reason: str) -> None:
     if other == "cpu":
         raise UsageError(f"--against cpu: {reason}; without --against, the command compares in a way of its own")
-
-
-def _attempt(measure: Callable[[], list[Row]]) -> Measured:
-    from gxu.benchmarks.versus.compare import WorkerError
-
-    try:
-        return measure(), []
-    except WorkerError as error:
-        return [], [str(error)]
 
 
 def print_rows(rows: Sequence[Row], other: str) -> None:
@@ -164,7 +143,8 @@ def print_rows(rows: Sequence[Row], other: str) -> None:
     for title in ("", "gxu", other, f"{other} / gxu", "bar", ""):
         table.add_column(title, justify="right" if title else "left", no_wrap=True)
     group = None
-    for row in rows:
+    places = {name: place for place, name in enumerate(dict.fromkeys(row.group for row in rows))}
+    for row in sorted(rows, key=lambda row: places[row.group]):
         if row.group != group:
             group = row.group
             table.add_section()

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gxu._name import DEVICE_TYPE
 from gxu.benchmarks.models.catalogue import MODELS
 from gxu.benchmarks.models.measure import Request
+from gxu.benchmarks.versus.processes import Effort, Item, Reply, WorkerError, measured
+
+if TYPE_CHECKING:
+    from gxu.benchmarks.triton.row import Case
 
 #: The other device's figure over gxu's has to be at least this.
 LARGE_EAGER_BAR, SMALL_EAGER_BAR = 0.99, 0.85
@@ -45,8 +42,8 @@ class Row:
     unit: str
 
 
-class WorkerError(Exception):
-    """A measuring process gave no reply, or wrong numbers."""
+#: The rows of something that was measured, or why it has none.
+Outcome = list[Row] | WorkerError
 
 
 def default_device() -> str | None:
@@ -59,87 +56,53 @@ def default_device() -> str | None:
     return "cuda" if properties.triton_backend == "cuda" else None
 
 
-def ask(device: str, timeout: float | None = None, *, cache: Path | None = None, **request: Any) -> dict[str, Any]:
-    """The reply of a measuring process for `device`, with the compiler caches in `cache`, empty ones where None.
-
-    WorkerError where there is no reply.
-    """
-    environment = {**os.environ, "GXU_BENCH_DEVICE": device, "HF_HUB_OFFLINE": "1"}
-    if device == DEVICE_TYPE:
-        environment["TRITON_DEFAULT_BACKEND"] = "gxu"
-    else:
-        # The other device as it is without gxu.
-        environment["GXU_REGISTER"] = "0"
-        environment.pop("TRITON_DEFAULT_BACKEND", None)
-    what = f"{request['task']} {request.get('name', '')} on {device}".replace("  ", " ")
-    with contextlib.ExitStack() as stack:
-        folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gxu-bench-")))
-        environment["TORCHINDUCTOR_CACHE_DIR"] = str(folder / device / "inductor")
-        environment["TRITON_CACHE_DIR"] = str(folder / device / "triton")
-        command = [sys.executable, "-W", "ignore", "-m", "gxu.benchmarks.versus.worker"]
-        try:
-            done = subprocess.run(
-                command, input=json.dumps({"device": device, **request}), capture_output=True, text=True,
-                env=environment, check=False, timeout=timeout,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise WorkerError(f"{what}: not finished after {timeout:.0f} s") from None
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise WorkerError(f"{what}: the measuring process ended with status {done.returncode}: {last}")
-    reply: dict[str, Any] = json.loads(done.stdout)
-    return reply
-
-
-def _both(
-    other: str, timeout: float | None, cache: Path | None = None, **request: Any
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    return ask(DEVICE_TYPE, timeout, cache=cache, **request), ask(other, timeout, cache=cache, **request)
-
-
 def _row(group: str, name: str, gxu: float, other: float, bar: float, unit: str = "us") -> Row:
     return Row(group, name, gxu, other, other / gxu if gxu else float(other == gxu), bar, unit)
 
 
-def eager(other: str, elements: Iterable[int], seconds: float, timeout: float | None = None) -> list[Row]:
-    rows = []
-    for count in elements:
-        gxu, reference = _both(other, timeout, task="eager", elements=count, seconds=seconds)
-        bar = LARGE_EAGER_BAR if count >= LARGE_ELEMENTS else SMALL_EAGER_BAR
-        rows += [_row(f"eager, {count:,} elements", name, gxu[name], reference[name], bar) for name in gxu]
-    return rows
+def _memory_rows(group: str, name: str, gxu: Reply, other: Reply) -> list[Row]:
+    return [
+        _row(f"{group}, {key.replace('_', ' ')}", name, gxu[key], other[key], bar, "bytes")
+        for key, bar in MEMORY_BARS.items()
+        if key in gxu and key in other
+    ]
 
 
-def triton(other: str, names: list[str], seconds: float, timeout: float | None = None) -> tuple[list[Row], list[str]]:
-    """Rows of the same Triton kernels on both, and a sentence for each kernel that does not run on one of them."""
-    gxu, reference = _both(other, timeout, task="triton", names=names, seconds=seconds)
-    rows, failures = [], []
-    for name in gxu:
-        for device, reply in ((DEVICE_TYPE, gxu), (other, reference)):
-            if isinstance(reply[name], str):
-                failures.append(f"{name} on {device}: {reply[name]}")
-        if not isinstance(gxu[name], str) and not isinstance(reference[name], str):
-            rows.append(_row("Triton kernels", name, gxu[name], reference[name], KERNEL_BAR))
-    return rows, failures
+def eager(other: str, elements: Iterable[int], effort: Effort) -> Iterator[Outcome]:
+    from gxu.benchmarks.eager import operators
+
+    sizes = [(count, name) for count in elements for name in operators()]
+    items = [
+        Item(f"{name}, {count:,} elements", {"task": "eager", "name": name, "elements": count}) for count, name in sizes
+    ]
+    for (count, name), (_, outcome) in zip(sizes, measured(other, items, effort), strict=True):
+        if isinstance(outcome, WorkerError):
+            yield outcome
+        else:
+            bar = LARGE_EAGER_BAR if count >= LARGE_ELEMENTS else SMALL_EAGER_BAR
+            gxu, reference = outcome
+            yield [_row(f"eager, {count:,} elements", name, gxu["us"], reference["us"], bar)]
 
 
-def compile_ahead(other: str, requests: Sequence[Request], jobs: int, timeout: float, cache: Path) -> None:
-    """Fills `cache` with what both devices compile for the models, `jobs` processes at a time, for `timeout` seconds.
+def triton(other: str, names: Iterable[str], effort: Effort) -> Iterator[Outcome]:
+    """Rows of the same Triton kernels on both."""
+    items = [Item(name, {"task": "triton", "name": name}) for name in names]
+    for item, outcome in measured(other, items, effort):
+        if isinstance(outcome, WorkerError):
+            yield outcome
+        else:
+            gxu, reference = outcome
+            yield [_row("Triton kernels", item.name, gxu["us"], reference["us"], KERNEL_BAR)]
 
-    What fails or is not reached here is compiled, or fails, when it is measured.
-    """
-    end = time.monotonic() + timeout
 
-    def compile_one(request: Request, device: str) -> None:
-        left = end - time.monotonic()
-        if left > 0:
-            with contextlib.suppress(WorkerError):
-                ask(device, left, cache=cache, task="model", seconds=0.0, **_of(request))
-
-    with ThreadPoolExecutor(jobs) as pool:
-        for request in requests:
-            for device in (DEVICE_TYPE, other):
-                pool.submit(compile_one, request, device)
+def kinds_in_turns(cases: Iterable[Case]) -> list[Case]:
+    """One kernel of each group before a second one of any: a small budget still meets all kinds."""
+    before: Counter[str] = Counter()
+    turns = []
+    for case in cases:
+        turns.append((before[case.group], case))
+        before[case.group] += 1
+    return [case for _, case in sorted(turns, key=lambda turn: turn[0])]
 
 
 def order_of(request: Request) -> tuple[int, int]:
@@ -150,40 +113,48 @@ def order_of(request: Request) -> tuple[int, int]:
     return turn, place
 
 
-def _of(request: Request) -> dict[str, Any]:
-    return {"name": request.model, "dtype": request.dtype, "training": request.training}
-
-
-def model(
-    other: str, request: Request, seconds: float, timeout: float | None = None, cache: Path | None = None
-) -> list[Row]:
-    """Latency and peaks of memory of one compiled model. WorkerError where gxu's numbers are wrong."""
-    gxu, reference = _both(other, timeout, cache=cache, task="model", seconds=seconds, **_of(request))
-    title, dtype = request.name, request.dtype
-    if not gxu["error"] <= max(ERROR_FACTOR * reference["error"], ERROR_FLOOR[dtype]):
-        raise WorkerError(f"{title}: the error is {gxu['error']:.2g}, and {reference['error']:.2g} on {other}")
-    rows = [_row("compiled models", title, gxu["us"], reference["us"], MODEL_BAR)]
-    for key, bar in MEMORY_BARS.items():
-        if key in gxu and key in reference:
-            rows.append(
-                _row(f"compiled models, {key.replace('_', ' ')}", title, gxu[key], reference[key], bar, "bytes")
-            )
-    return rows
-
-
-def launches(other: str, seconds: float, timeout: float | None = None) -> list[Row]:
-    gxu, reference = _both(other, timeout, task="launches", seconds=seconds)
-    titles = {"compiled": "50 tiny kernels", "captured": "50 tiny kernels, captured"}
-    return [_row("launches", title, gxu[key], reference[key], LAUNCH_BAR) for key, title in titles.items()]
-
-
-def memory(other: str, timeout: float | None = None) -> list[Row]:
-    gxu, reference = _both(other, timeout, task="memory")
-    return [
-        _row(f"training runs, {key.replace('_', ' ')}", name, gxu[name][key], reference[name][key], bar, "bytes")
-        for key, bar in MEMORY_BARS.items()
-        for name in gxu
+def models(other: str, requests: Sequence[Request], effort: Effort) -> Iterator[Outcome]:
+    """Latency and peaks of memory of compiled models; none where gxu's numbers are wrong."""
+    items = [
+        Item(
+            request.name,
+            {
+                "task": "model",
+                "name": request.model,
+                "dtype": request.dtype,
+                "training": request.training,
+                "threads": effort.threads,
+            },
+        )
+        for request in requests
     ]
+    for request, (_, outcome) in zip(requests, measured(other, items, effort, fresh=True), strict=True):
+        yield outcome if isinstance(outcome, WorkerError) else _model_rows(other, request, *outcome)
+
+
+def _model_rows(other: str, request: Request, gxu: Reply, reference: Reply) -> Outcome:
+    title = request.name
+    if not gxu["error"] <= max(ERROR_FACTOR * reference["error"], ERROR_FLOOR[request.dtype]):
+        return WorkerError(f"{title}: the error is {gxu['error']:.2g}, and {reference['error']:.2g} on {other}")
+    latency = _row("compiled models", title, gxu["us"], reference["us"], MODEL_BAR)
+    return [latency, *_memory_rows("compiled models", title, gxu, reference)]
+
+
+def launches(other: str, effort: Effort) -> Iterator[Outcome]:
+    titles = {"50 tiny kernels": False, "50 tiny kernels, captured": True}
+    items = [Item(title, {"task": "launches", "captured": captured}) for title, captured in titles.items()]
+    for item, outcome in measured(other, items, effort):
+        if isinstance(outcome, WorkerError):
+            yield outcome
+        else:
+            gxu, reference = outcome
+            yield [_row("launches", item.name, gxu["us"], reference["us"], LAUNCH_BAR)]
+
+
+def memory(other: str, names: Iterable[str], effort: Effort) -> Iterator[Outcome]:
+    items = [Item(name, {"task": "memory", "name": name}) for name in names]
+    for item, outcome in measured(other, items, effort):
+        yield outcome if isinstance(outcome, WorkerError) else _memory_rows("training runs", item.name, *outcome)
 
 
 def model_mean(rows: Iterable[Row]) -> float | None:
