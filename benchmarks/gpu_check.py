@@ -198,7 +198,7 @@ def measurements(tree: Path, report: Path, args: argparse.Namespace) -> list[Ste
         bench("models", 180, "models", "--quick", "--budget", "170", "--jobs", str(jobs())),
         bench("launches", 60, "launches"),
         bench("triton", 90, "triton", "--quick", "--budget", "80", "--jobs", str(jobs())),
-        bench("eager", 60, "eager", "--seconds", "0.1", "--budget", "50"),
+        bench("eager", 60, "eager", "--seconds", "0.05", "--budget", "50"),
         bench("memory", 60, "memory"),
     ]
 

@@ -68,10 +68,11 @@ def _memory_rows(group: str, name: str, gxu: Reply, other: Reply) -> list[Row]:
     ]
 
 
-def eager(other: str, elements: Iterable[int], effort: Effort) -> Iterator[Outcome]:
+def eager(other: str, elements: Sequence[int], effort: Effort) -> Iterator[Outcome]:
     from gxu.benchmarks.eager import operators
 
-    sizes = [(count, name) for count in elements for name in operators()]
+    # Sizes in turns, so that a small budget still meets all of them.
+    sizes = [(count, name) for name in operators() for count in elements]
     items = [
         Item(f"{name}, {count:,} elements", {"task": "eager", "name": name, "elements": count}) for count, name in sizes
     ]

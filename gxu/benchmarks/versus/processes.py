@@ -22,8 +22,8 @@ from typing import Any, TextIO
 
 from gxu._name import DEVICE_TYPE
 
-#: So many times each is measured, in the order ABBA: what changes meanwhile (clocks, other work) meets both.
-TURNS = 2
+#: So many times each is measured, in the order ABBA ABBA: what changes meanwhile (clocks, other work) meets both.
+TURNS = 4
 
 Reply = dict[str, Any]
 
