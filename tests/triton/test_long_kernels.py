@@ -200,6 +200,10 @@ def test_below_dynamo(run_python: RunPython, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
+#: CPython 3.12 ends calls under Dynamo's hook of frames at 1,500, and another test of this process may have set it.
+RETURNS = 90 if sys.version_info[:2] == (3, 12) else 150
+
+
 def returns_early(folder: Path, times: int) -> Any:
     """A kernel that looks at ``times`` numbers, one after another, and ends with the first that is large."""
     look = "    if tl.load(x + {k}) > 9.0:\n        tl.store(out + i, i + {k})\n        return\n"
@@ -216,13 +220,13 @@ def returns_early(folder: Path, times: int) -> Any:
     return module.kernel
 
 
-@pytest.mark.parametrize("large", [0, 100, 149, 155])
+@pytest.mark.parametrize("large", [0, RETURNS // 2, RETURNS - 1, RETURNS + 5])
 def test_many_early_returns(tmp_path: Path, large: int) -> None:
     x = torch.zeros(256)
     x[large] = 10.0
-    (_, out) = launch(returns_early(tmp_path, 150), (1,), x, torch.zeros(SIZE), B=SIZE)
+    (_, out) = launch(returns_early(tmp_path, RETURNS), (1,), x, torch.zeros(SIZE), B=SIZE)
     i = torch.arange(SIZE, dtype=torch.float32)
-    assert_same(out, i + large if large < 150 else -i)
+    assert_same(out, i + large if large < RETURNS else -i)
 
 
 def test_regions_nested_too_deep_are_refused(tmp_path: Path, usual_limit: int) -> None:
