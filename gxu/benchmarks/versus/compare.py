@@ -60,6 +60,15 @@ def _row(group: str, name: str, gxu: float, other: float, bar: float, unit: str 
     return Row(group, name, gxu, other, other / gxu if gxu else float(other == gxu), bar, unit)
 
 
+def _latencies(group: str, bar: float, other: str, items: Sequence[Item], effort: Effort) -> Iterator[Outcome]:
+    for item, outcome in measured(other, items, effort):
+        if isinstance(outcome, WorkerError):
+            yield outcome
+        else:
+            gxu, reference = outcome
+            yield [_row(group, item.name, gxu["us"], reference["us"], bar)]
+
+
 def _memory_rows(group: str, name: str, gxu: Reply, other: Reply) -> list[Row]:
     return [
         _row(f"{group}, {key.replace('_', ' ')}", name, gxu[key], other[key], bar, "bytes")
@@ -88,12 +97,7 @@ def eager(other: str, elements: Sequence[int], effort: Effort) -> Iterator[Outco
 def triton(other: str, names: Iterable[str], effort: Effort) -> Iterator[Outcome]:
     """Rows of the same Triton kernels on both."""
     items = [Item(name, {"task": "triton", "name": name}) for name in names]
-    for item, outcome in measured(other, items, effort):
-        if isinstance(outcome, WorkerError):
-            yield outcome
-        else:
-            gxu, reference = outcome
-            yield [_row("Triton kernels", item.name, gxu["us"], reference["us"], KERNEL_BAR)]
+    yield from _latencies("Triton kernels", KERNEL_BAR, other, items, effort)
 
 
 def kinds_in_turns(cases: Iterable[Case]) -> list[Case]:
@@ -144,12 +148,7 @@ def _model_rows(other: str, request: Request, gxu: Reply, reference: Reply) -> O
 def launches(other: str, effort: Effort) -> Iterator[Outcome]:
     titles = {"50 tiny kernels": False, "50 tiny kernels, captured": True}
     items = [Item(title, {"task": "launches", "captured": captured}) for title, captured in titles.items()]
-    for item, outcome in measured(other, items, effort):
-        if isinstance(outcome, WorkerError):
-            yield outcome
-        else:
-            gxu, reference = outcome
-            yield [_row("launches", item.name, gxu["us"], reference["us"], LAUNCH_BAR)]
+    yield from _latencies("launches", LAUNCH_BAR, other, items, effort)
 
 
 def memory(other: str, names: Iterable[str], effort: Effort) -> Iterator[Outcome]:

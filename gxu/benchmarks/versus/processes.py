@@ -181,7 +181,9 @@ def measured(
     deadline = Deadline(time.monotonic() + effort.budget, effort.budget)
     pairs: dict[int, Pair] = {}
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gxu-bench-")))
+        # Compile workers of a process that was ended may still write there for a moment.
+        caches = tempfile.TemporaryDirectory(prefix="gxu-bench-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(caches))
         stack.callback(_close, pairs)
         for first in range(0, len(items), effort.jobs):
             batch = items[first : first + effort.jobs]
